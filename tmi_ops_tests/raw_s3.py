@@ -7,6 +7,8 @@ from typing import Any
 import boto3
 
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.s3.backend import S3Backend
 
 
 def raw_client(store: StoreSettings) -> Any:
@@ -19,6 +21,12 @@ def raw_client(store: StoreSettings) -> Any:
         aws_access_key_id=store.access_key_id.get_secret_value(),
         aws_secret_access_key=store.secret_access_key.get_secret_value(),
     )
+
+
+def s3_of(store: ObjectStore) -> S3Backend:
+    """The back end of a store that is on an S3 server."""
+    assert isinstance(store.backend, S3Backend)
+    return store.backend
 
 
 def stored_keys(store: StoreSettings) -> list[str]:

@@ -63,7 +63,7 @@ def test_every_command_is_a_module_of_the_folder() -> None:
 @pytest.mark.parametrize(
     ("pattern", "owner"),
     [
-        (r"needs-retry\.s3", "tmi_ops/store/client.py"),
+        (r"needs-retry\.s3", "tmi_ops/store/s3/client.py"),
         (r"^def coverage\(", "tmi_ops/wal/coverage.py"),
         (r"^class Manifest\(", "tmi_ops/store/manifest.py"),
         (r"^def judge_rpo\(", "tmi_ops/objectives/rpo.py"),
@@ -74,6 +74,11 @@ def test_every_command_is_a_module_of_the_folder() -> None:
 )
 def test_each_decision_has_one_owner(pattern: str, owner: str) -> None:
     assert modules_with(pattern) == {owner}
+
+
+def test_only_the_back_end_for_s3_knows_boto() -> None:
+    knowing = modules_with(r"^\s*(?:import|from) (?:boto3|botocore|mypy_boto3_s3)\b")
+    assert {str(Path(path).parent) for path in knowing} == {"tmi_ops/store/s3"}
 
 
 def test_versions_of_postgresql_are_compared_with_names() -> None:

@@ -144,7 +144,7 @@ def _write_segment(store: ObjectStore, number: int) -> None:
         chain=_SHA,
     )
     facts = FileFacts(size, _SHA, start + size)
-    store.puts.put(file_key(CLUSTER, Segment(1, start, size).name), b"x" * 64, {**links.metadata(), **facts.metadata()})
+    store.put(file_key(CLUSTER, Segment(1, start, size).name), b"x" * 64, {**links.metadata(), **facts.metadata()})
 
 
 _ENVIRONMENT = "production"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -24,6 +24,7 @@ from benchmarks.servers import servers
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.s3.backend import S3Backend
 
 ENVIRONMENT = "production"
 
@@ -74,7 +75,7 @@ def counted(settings: Settings, look: Callable[[Settings, ObjectStore], Any]) ->
     """Requests by verb, and CPU seconds."""
     requests: Counter[str] = Counter()
     store = open_store(settings.store, ENVIRONMENT)
-    events: Any = store.client.meta.events
+    events: Any = cast(S3Backend, store.backend).client.meta.events
     events.register("before-send.s3", lambda event_name, **_: requests.update([event_name.rpartition(".")[2]]))
     before = time.process_time()
     look(settings, store)

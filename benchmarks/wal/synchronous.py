@@ -28,7 +28,7 @@ from benchmarks.wal.shadow import process, until
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.settings import PostgresSettings, StoreSettings
-from tmi_ops.store.conditional_put import IfAbsent
+from tmi_ops.store.backend import IfAbsent
 from tmi_ops.store.objects import open_store
 from tmi_ops.wal.archive import list_clusters
 from tmi_ops_tests.physical import set_parameter, settings_for
@@ -194,7 +194,7 @@ def small_put_ms(settings: StoreSettings) -> float:
     body, taken = secrets.token_bytes(2000), []
     for number in range(PUTS + 20):
         begun = time.perf_counter()
-        store.puts.put(f"small/{number}", body, {}, IfAbsent())
+        store.put(f"small/{number}", body, {}, IfAbsent())
         taken.append(1000 * (time.perf_counter() - begun))
     return statistics.median(taken[20:])
 

@@ -9,24 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from botocore.exceptions import ClientError
-
 from tmi_ops.adoption.state import read_protection
 from tmi_ops.adoption.steps import StepName
-from tmi_ops.errors import DatabaseError, RecoveryError, StoreError
+from tmi_ops.errors import DatabaseError, RecoveryError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.replication import connect_replication
 from tmi_ops.postgres.wal_stream import identify
 from tmi_ops.progress import Report
 from tmi_ops.settings import Purpose, Settings
 from tmi_ops.settings.env_file import write_values
-from tmi_ops.store.client import connect_store, refusals_explained, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.s3.bucket import make_bucket
 
 POLL_S = 2.0
 Answer = TypeVar("Answer")
-_NO_CONSTRAINT = "us-east-1"
-_OURS, _SOMEBODYS = "BucketAlreadyOwnedByYou", "BucketAlreadyExists"
 
 
 @dataclass(frozen=True)
@@ -110,26 +106,7 @@ class Adoption:
 
     def _make_bucket(self) -> str:
         settings = self.read(None).store
-        client = connect_store(store_session(), settings, patience_s=0)
-        elsewhere = settings.region != _NO_CONSTRAINT and settings.endpoint_url is None
-        with refusals_explained(settings.describe()):
-            try:
-                if elsewhere:
-                    client.create_bucket(
-                        Bucket=str(settings.bucket),
-                        CreateBucketConfiguration={"LocationConstraint": settings.region},  # type: ignore[typeddict-item]
-                    )
-                else:
-                    client.create_bucket(Bucket=str(settings.bucket))
-            except ClientError as error:
-                code = error.response.get("Error", {}).get("Code")
-                if code == _SOMEBODYS and settings.endpoint_url is None:
-                    raise StoreError(
-                        f"The bucket {settings.bucket} belongs to another AWS account.",
-                        hint="choose another name with `--set TMI_OPS_S3_BUCKET=...`",
-                    ) from None
-                if code not in (_OURS, _SOMEBODYS):  # servers other than AWS return either for one's own bucket
-                    raise
+        make_bucket(settings)
         self.store()
         return f"bucket {settings.bucket} exists"
 

@@ -74,7 +74,7 @@ def drill(
         click.echo(evidence_json(done.evidence))
     else:
         _show(done.evidence)
-        where = f"s3://{settings.store.bucket}/{store.root}{done.page_key}"
+        where = store.url(done.page_key)
         out.print(f"Evidence: {escape(where)}", soft_wrap=True)
     return 0 if done.evidence.outcome == "passed" else DRILL_FAILED
 

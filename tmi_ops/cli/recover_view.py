@@ -205,7 +205,7 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
         out.print(f"Continue: tmi-ops recover resume {journal.run_id}", soft_wrap=True)
         return
     out.print(f"Evidence: {settings.home / FOLDER / journal.run_id / PAGE}", soft_wrap=True)
-    where = f"s3://{settings.store.bucket}/{store.root}{FOLDER}/{journal.run_id}/{PAGE}"
+    where = store.url(f"{FOLDER}/{journal.run_id}/{PAGE}")
     out.print(f"In the store: {escape(where)}", soft_wrap=True)
 
 

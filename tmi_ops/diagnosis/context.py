@@ -18,7 +18,7 @@ from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.settings import PostgresSettings, Purpose, Settings, load_settings
 
 if TYPE_CHECKING:
-    from tmi_ops.diagnosis.store_visit import StoreVisit
+    from tmi_ops.store.s3.visit import StoreVisit
 
 CONNECT_TIMEOUT_S = 5
 # A lock or a slow disk must not hold up the other links.
@@ -107,7 +107,7 @@ class DiagnosisContext:
 
     @cached_property
     def store_visit(self) -> StoreVisit:
-        from tmi_ops.diagnosis.store_visit import StoreVisit
+        from tmi_ops.store.s3.visit import StoreVisit
 
         visit = StoreVisit(self.settings.store, self.settings.environment)
         self._open.callback(visit.clean_up)

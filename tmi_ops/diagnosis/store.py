@@ -10,10 +10,10 @@ from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.network import Service, knock, look_up
-from tmi_ops.diagnosis.store_visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Reply, StoreVisit
 from tmi_ops.errors import StoreError
-from tmi_ops.store.client import WRONG_KEY_CODES, WRONG_REGION_CODES
 from tmi_ops.store.encryption import parse_recipients, read_identities
+from tmi_ops.store.s3.refusals import WRONG_KEY_CODES, WRONG_REGION_CODES
+from tmi_ops.store.s3.visit import NO_KEYS, NOT_S3, PROBE, UNREACHABLE, Reply, StoreVisit
 
 # AWS refuses requests that are 15 minutes off; half a minute already makes recovery targets inexact.
 CLOCK_WARNING_S, CLOCK_REFUSED_S = 30, 15 * 60

@@ -90,8 +90,8 @@ def way_to_postgres(settings: Settings) -> Answer:
 def look_at_lock(context: DiagnosisContext) -> Answer:
     """Whether the bucket protects locked objects, tested with an object of our own."""
     settings, visit = context.settings.store, context.store_visit
-    found = visit.ask(lambda: visit.client.get_object_lock_configuration(Bucket=visit.bucket))
-    locks = not found.code and found.content.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+    found = visit.lock_configuration()
+    locks = not found.code and found.content
     if settings.retain is None:
         seen = "the bucket has Object Lock, but TMI_OPS_RETAIN is not set" if locks else "nothing is locked"
         if context.settings.environment != "production":
@@ -109,24 +109,10 @@ def look_at_lock(context: DiagnosisContext) -> Answer:
             found.said or "the bucket was created without it, so every put is refused",
             "create a bucket with Object Lock, or unset TMI_OPS_RETAIN",
         )
-    key = f"{visit.key}.locked"
-    until = datetime.now(UTC) + _TRIED_FOR
-    put = visit.ask(
-        lambda: visit.client.put_object(
-            Bucket=visit.bucket,
-            Key=key,
-            Body=b"tmi-ops doctor tries to remove this locked object.\n",
-            ObjectLockMode=settings.retain.mode if settings.retain else "GOVERNANCE",
-            ObjectLockRetainUntilDate=until,
-        )
-    )
+    put = visit.put_locked(settings.retain, datetime.now(UTC) + _TRIED_FOR)
     if put.code:
         return unknown(f"a locked object could not be stored: {put.code}: {put.said}", "allow s3:PutObjectRetention")
-    removed = visit.ask(
-        lambda: visit.client.delete_object(
-            Bucket=visit.bucket, Key=key, VersionId=put.content.get("VersionId", ""), BypassGovernanceRetention=True
-        )
-    )
+    removed = visit.delete_locked(put.content)
     if not removed.code:
         return critical(
             "our own keys could delete an object under Object Lock",

@@ -13,7 +13,7 @@ from enum import StrEnum
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.retention.plan import RetentionPlan
-from tmi_ops.store.key_rights import may_abort_uploads, may_delete, may_extend_locks
+from tmi_ops.store.guarding import may_abort_uploads, may_delete, may_extend_locks
 from tmi_ops.store.objects import ObjectStore
 
 POLICY = "docs/iam/pruner.json"

@@ -11,7 +11,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from tmi_ops.alerts.alert import Alert
 from tmi_ops.alerts.service import AlertService
@@ -257,14 +256,13 @@ class Requests:
 
     def __init__(self, store: ObjectStore) -> None:
         self._counts: Counter[str] = Counter()
-        self._events = store.client.meta.events
-        self._events.register("before-call.s3", self._count, unique_id=str(id(self)))
+        self._end = store.backend.watch(self._count)
 
     def counted(self) -> dict[str, int]:
         return dict(self._counts)
 
     def end(self) -> None:
-        self._events.unregister("before-call.s3", self._count, unique_id=str(id(self)))
+        self._end()
 
-    def _count(self, model: Any, **_: object) -> None:
-        self._counts[str(model.name)] += 1
+    def _count(self, operation: str) -> None:
+        self._counts[operation] += 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
 
-from tmi_ops.errors import StackError
+from tmi_ops.errors import StackError, StoreError
+from tmi_ops.settings import StoreSettings
 from tmi_ops.stack.seaweedfs import S3Credentials
+from tmi_ops.store.s3.bucket import make_bucket
+
+# The server has just begun to answer, and may refuse for a moment.
+_PATIENCE_S = 10.0
 
 
 def ensure_bucket(endpoint_url: str, region: str, bucket: str, credentials: S3Credentials) -> None:
@@ -16,16 +19,16 @@ def ensure_bucket(endpoint_url: str, region: str, bucket: str, credentials: S3Cr
     Raises:
         StackError: the S3 server refused us.
     """
-    client = boto3.client(
-        "s3",
+    store = StoreSettings(
+        bucket=bucket,
         endpoint_url=endpoint_url,
-        region_name=region,
-        aws_access_key_id=credentials.access_key_id,
-        aws_secret_access_key=credentials.secret_access_key.get_secret_value(),
-        config=Config(retries={"max_attempts": 5, "mode": "standard"}, s3={"addressing_style": "path"}),
+        region=region,
+        access_key_id=SecretStr(credentials.access_key_id),
+        secret_access_key=credentials.secret_access_key,
     )
     try:
-        if bucket not in [entry["Name"] for entry in client.list_buckets()["Buckets"]]:
-            client.create_bucket(Bucket=bucket)
-    except (BotoCoreError, ClientError) as error:
-        raise StackError(f"The bucket {bucket} could not be created in the stack's S3 server: {error}.") from None
+        make_bucket(store, patience_s=_PATIENCE_S)
+    except StoreError as error:
+        raise StackError(
+            f"The bucket {bucket} could not be created in the stack's S3 server: {error.message}", hint=error.hint
+        ) from None

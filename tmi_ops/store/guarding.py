@@ -1,54 +1,47 @@
-"""What the store itself says about keeping: its clock, Object Lock, and uploads that never ended."""
+"""What the store itself says about keeping: its clock, Object Lock, what our keys may do, and uploads that never ended.
+
+A store without locks and accounts, such as a directory, locks nothing and tells nothing of rights.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
+from datetime import datetime
 
+from tmi_ops.error_codes import Code
+from tmi_ops.errors import StoreError
 from tmi_ops.settings import Retain
-from tmi_ops.store.client import error_code, refusals_explained
-from tmi_ops.store.locking import locked_until_from
+from tmi_ops.store.backend import UNTIL_RELEASED, Guard, UnfinishedUpload, missing
 from tmi_ops.store.objects import ObjectStore
 
-# The answers of a bucket that was made without Object Lock, and of servers that do not know it.
-_NO_LOCK_CODES = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented", "404"}
-# A legal hold has no end.
-UNTIL_RELEASED = datetime.max.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class UnfinishedUpload:
-    """A multipart upload that was neither completed nor aborted; `begun` is the server's clock."""
-
-    key: str
-    upload_id: str
-    begun: datetime
+__all__ = [
+    "UNTIL_RELEASED",
+    "UnfinishedUpload",
+    "abort_upload",
+    "extend_lock",
+    "has_object_lock",
+    "locked_until",
+    "may_abort_uploads",
+    "may_delete",
+    "may_extend_locks",
+    "set_legal_hold",
+    "store_clock",
+    "unfinished_uploads",
+]
 
 
 def store_clock(store: ObjectStore) -> datetime:
-    """What time the server says it is; ours where it says nothing."""
-    with refusals_explained(store.where):
-        answer = store.client.list_objects_v2(Bucket=store.bucket, Prefix=store.root, MaxKeys=1)
-    date = answer["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
-    return parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC)
+    """What time it is by the store's clock; by ours where it has none."""
+    return store.backend.clock()
 
 
 def has_object_lock(store: ObjectStore) -> bool:
-    """Whether the bucket was made with Object Lock.
+    """Whether the store locks objects on our word.
 
     Raises:
         StoreError: the store failed, or does not let us ask.
     """
-    with refusals_explained(store.where):
-        try:
-            answer = store.client.get_object_lock_configuration(Bucket=store.bucket)
-        except store.client.exceptions.ClientError as error:
-            if error_code(error) in _NO_LOCK_CODES:
-                return False
-            raise
-    return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+    guard = store.backend.guard
+    return guard is not None and guard.has_lock()
 
 
 def locked_until(store: ObjectStore, key: str) -> datetime | None:
@@ -58,12 +51,12 @@ def locked_until(store: ObjectStore, key: str) -> datetime | None:
         ObjectMissingError: there is no such object.
         StoreError: the store failed.
     """
-    with refusals_explained(store.where, key):
-        head: Any = store.client.head_object(Bucket=store.bucket, Key=f"{store.root}{key}")
-    if head.get("ObjectLockLegalHoldStatus") == "ON":
-        return UNTIL_RELEASED
-    until: datetime | None = head.get("ObjectLockRetainUntilDate")
-    return until.astimezone(UTC) if until is not None else None
+    guard = store.backend.guard
+    if guard is not None:
+        return guard.locked_until(key)
+    if store.backend.head(key) is None:
+        raise missing(key)
+    return None
 
 
 def extend_lock(store: ObjectStore, key: str, retain: Retain, now: datetime) -> None:
@@ -71,47 +64,66 @@ def extend_lock(store: ObjectStore, key: str, retain: Retain, now: datetime) -> 
 
     Raises:
         ObjectMissingError: there is no such object.
-        StoreError: the store failed, or our key may not (s3:PutObjectRetention).
+        StoreError: the store failed or has no locks, or our key may not (s3:PutObjectRetention).
     """
-    until = locked_until_from(retain, now)
-    with refusals_explained(store.where, key):
-        store.client.put_object_retention(
-            Bucket=store.bucket, Key=f"{store.root}{key}", Retention={"Mode": retain.mode, "RetainUntilDate": until}
-        )
+    _locks(store).extend_lock(key, retain, now)
 
 
 def set_legal_hold(store: ObjectStore, key: str, *, on: bool) -> None:
-    """Have the store itself keep an object until the hold is taken off; only where the bucket has Object Lock.
+    """Have the store itself keep an object until the hold is taken off; only where it has Object Lock.
 
     Raises:
-        StoreError: the store failed, or our key may not (s3:PutObjectLegalHold).
+        StoreError: the store failed or has no locks, or our key may not (s3:PutObjectLegalHold).
     """
-    with refusals_explained(store.where, key):
-        store.client.put_object_legal_hold(
-            Bucket=store.bucket, Key=f"{store.root}{key}", LegalHold={"Status": "ON" if on else "OFF"}
-        )
+    _locks(store).set_legal_hold(key, on=on)
+
+
+def may_delete(store: ObjectStore) -> bool | None:
+    """Whether our keys may delete objects; None: nothing tells. Not for a bucket that keeps versions: it would note the
+    question as a deletion.
+
+    Raises:
+        StoreError: the store could not be reached.
+    """
+    guard = store.backend.guard
+    return None if guard is None else guard.may_delete()
+
+
+def may_abort_uploads(store: ObjectStore) -> bool | None:
+    """False: our keys may not end unfinished uploads; None: nothing tells.
+
+    Raises:
+        StoreError: the store could not be reached.
+    """
+    guard = store.backend.guard
+    return None if guard is None else guard.may_abort_uploads()
+
+
+def may_extend_locks(store: ObjectStore, retain: Retain, now: datetime) -> bool | None:
+    """False: our keys may not lock objects for longer; None: nothing tells.
+
+    Raises:
+        StoreError: the store could not be reached.
+    """
+    guard = store.backend.guard
+    return None if guard is None else guard.may_extend_locks(retain, now)
 
 
 def unfinished_uploads(store: ObjectStore) -> list[UnfinishedUpload]:
     """All of the environment, by key."""
-    pages = store.client.get_paginator("list_multipart_uploads").paginate(Bucket=store.bucket, Prefix=store.root)
-    with refusals_explained(store.where):
-        return [
-            UnfinishedUpload(
-                upload["Key"].removeprefix(store.root), upload["UploadId"], upload["Initiated"].astimezone(UTC)
-            )
-            for page in pages
-            for upload in page.get("Uploads", ())
-        ]
+    return list(store.backend.unfinished(""))
 
 
 def abort_upload(store: ObjectStore, upload: UnfinishedUpload) -> None:
     """End one unfinished upload; one that ended meanwhile is no error."""
-    with refusals_explained(store.where, upload.key):
-        try:
-            store.client.abort_multipart_upload(
-                Bucket=store.bucket, Key=f"{store.root}{upload.key}", UploadId=upload.upload_id
-            )
-        except store.client.exceptions.ClientError as error:
-            if error_code(error) != "NoSuchUpload":
-                raise
+    store.backend.abort(upload)
+
+
+def _locks(store: ObjectStore) -> Guard:
+    if store.backend.guard is None:
+        raise StoreError(
+            f"The store {store.where} cannot lock objects.",
+            hint="use a bucket with Object Lock",
+            code=Code.STORE_ADDRESS,
+        )
+    return store.backend.guard

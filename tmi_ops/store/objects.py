@@ -1,4 +1,4 @@
-"""The store: one environment's part of an S3 bucket, and the verbs on its objects.
+"""The store: one environment's objects, encrypted and checked, over a back end (`backend.py`).
 
 Every key is relative to `<prefix>/<environment>/`. A missing object is an ObjectMissingError, whatever the verb; any
 other refusal is a StoreError that names the next step. What the server answers is durable.
@@ -6,49 +6,28 @@ other refusal is a StoreError that names the next step. What the server answers 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.progress import Phase
 from tmi_ops.settings import Retain, StoreSettings
-from tmi_ops.store.client import READ_TIMEOUT_S, connect_store, refusals_explained, store_session
-from tmi_ops.store.conditional_put import IfAbsent, Puts
+from tmi_ops.store.backend import Backend, Condition, IfAbsent, ListedObject, Put, missing
 from tmi_ops.store.digest import Digest, RunningDigest, checked, require_equal
-from tmi_ops.store.download import Source, read_object
 from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_recipients, read_identities
-from tmi_ops.store.locking import lock_request
 from tmi_ops.store.manifest import StoredObject
 from tmi_ops.store.trust import Trust, read_trust
-from tmi_ops.store.upload import Upload
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+__all__ = ["AtHand", "ListedObject", "ObjectStore", "open_store"]
 
 DELETE_BATCH = 1000
-HURRIED_READ_TIMEOUT_S = 5
-_ABSENT = ("NoSuchKey", "NoSuchVersion")
-
 
 # A document's bytes by its key, None where it is known to be absent; a LookupError says to ask the store.
 AtHand = Callable[[str], bytes | None]
-
-
-@dataclass(frozen=True)
-class ListedObject:
-    """One object of a listing. `size` in bytes; `modified` is the server's clock, aware. `etag`: no checksum, but
-    another one after each change."""
-
-    key: str
-    size: int
-    modified: datetime
-    etag: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,10 +38,7 @@ class ObjectStore:
     `at_hand`: documents that are known already; see `overview.py`.
     """
 
-    client: S3Client = field(repr=False)
-    bucket: str
-    root: str
-    where: str
+    backend: Backend = field(repr=False)
     recipients: tuple[str, ...] = ()
     identity_file: Path | None = None
     trust: Trust = field(default_factory=Trust)
@@ -70,11 +46,25 @@ class ObjectStore:
     retain: Retain | None = None
     at_hand: AtHand | None = field(default=None, repr=False)
 
+    @property
+    def root(self) -> str:
+        """What precedes each key in the store; it ends with a slash."""
+        return self.backend.root
+
+    @property
+    def where(self) -> str:
+        """The store in words, without credentials."""
+        return self.backend.where
+
+    def url(self, key: str) -> str:
+        """Where a person finds an object: its address as a URL."""
+        return f"{self.backend.url}{key}"
+
     def upload(self, key: str, chunks: Iterable[bytes], *, phase: Phase | None = None) -> StoredObject:
         """Stream an object of any length into the store, encrypted when recipients are configured.
 
         The object appears whole or not at all; an older one of that key is replaced. Memory stays bounded (see
-        `upload.py`). On any failure, Ctrl-C and an exception of `chunks` included, nothing is left behind and the
+        `s3/upload.py`). On any failure, Ctrl-C and an exception of `chunks` included, nothing is left behind and the
         failure passes on.
 
         Args:
@@ -83,8 +73,7 @@ class ObjectStore:
         Returns:
             Sizes and digests, counted while streaming. Its name is the key below `<kind>/<backup id>/`.
         """
-        lock = lock_request(self.retain, key, datetime.now(UTC))
-        upload = Upload(self.client, self.bucket, self._full(key), self.where, lock)
+        upload = self.backend.upload(key)
         sink: ByteSink = EncryptingSink(upload, self.recipients) if self.recipients else upload
         plain = RunningDigest() if self.recipients else None
         try:
@@ -113,21 +102,32 @@ class ObjectStore:
             StoreError: the store failed, or the private key is missing or another's.
         """
         identities = read_identities(self.identity_file) if expected and expected.encrypted else []
-        source = self._source(key)
-        stored = read_object(source)
+        stream = self.backend.stream(key)
         if expected is None:
-            return stored
-        found = Digest(source.size, expected.sha256)
+            return stream.chunks
+        found = Digest(stream.size, expected.sha256)
         require_equal(found, Digest(expected.size, expected.sha256), key)
-        stored = checked(stored, Digest(expected.size, expected.sha256), key)
+        stored = checked(stream.chunks, Digest(expected.size, expected.sha256), key)
         if not expected.encrypted:
             return stored
         plain = decrypted(stored, identities, key)
         return checked(plain, Digest(expected.plain_size, expected.plain_sha256), f"{key}, decrypted,")
 
+    def put(
+        self,
+        key: str,
+        body: bytes,
+        metadata: Mapping[str, str] | None = None,
+        condition: Condition = None,
+        *,
+        quick: bool = False,
+    ) -> Put:
+        """Store a small object as it is; see `Backend.put`."""
+        return self.backend.put(key, body, metadata, condition, quick=quick)
+
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store a small object, unencrypted. Replaces an older one; may be repeated."""
-        self.puts.put(key, data)
+        self.put(key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
         """Store a small object, unencrypted, unless there is one of that key: of two writers one wins.
@@ -135,7 +135,7 @@ class ObjectStore:
         Raises:
             ObjectExistsError: there is one; it was left as it is.
         """
-        self.puts.put(key, data, condition=IfAbsent())
+        self.put(key, data, condition=IfAbsent())
 
     def get_bytes(self, key: str) -> bytes:
         """Read a small object whole, as it is stored."""
@@ -143,7 +143,10 @@ class ObjectStore:
 
     def size(self, key: str) -> int:
         """The stored bytes of an object."""
-        return self._source(key).size
+        found = self.backend.head(key)
+        if found is None:
+            raise missing(key)
+        return found.size
 
     def list_objects(self, prefix: str, *, after: str = "") -> Iterator[ListedObject]:
         """All objects whose key begins with `prefix`, by key. An empty listing is not an error.
@@ -151,14 +154,7 @@ class ObjectStore:
         Args:
             after: only those whose key sorts behind this one.
         """
-        request: Any = {"StartAfter": self._full(after)} if after else {}
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=self._full(prefix), **request
-        )
-        with refusals_explained(self.where):
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    yield self._listed(item)
+        return self.backend.objects(prefix, after=after)
 
     def list_folders(self, prefix: str, *, beginning: str = "") -> list[str]:
         """The names directly below the folder `prefix` that hold objects, sorted; without the prefix and slashes.
@@ -166,26 +162,12 @@ class ObjectStore:
         Args:
             beginning: only the names from this one on.
         """
-        folder = self._full(f"{prefix.rstrip('/')}/" if prefix else "")
-        after: Any = {"StartAfter": f"{folder}{beginning}"} if beginning else {}
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=folder, Delimiter="/", **after
-        )
-        with refusals_explained(self.where):
-            found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
-        return sorted(name.removeprefix(folder).rstrip("/") for name in found)
+        folder = f"{prefix.rstrip('/')}/" if prefix else ""
+        return self.backend.level(folder, after=f"{folder}{beginning}" if beginning else "")[1]
 
     def list_level(self, folder: str) -> tuple[list[ListedObject], list[str]]:
         """The objects directly in a folder, and the names of the folders in it."""
-        full = self._full(f"{folder.rstrip('/')}/")
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=full, Delimiter="/")
-        objects: list[ListedObject] = []
-        folders: list[str] = []
-        with refusals_explained(self.where):
-            for page in pages:
-                objects += [self._listed(item) for item in page.get("Contents", ())]
-                folders += [item["Prefix"].removeprefix(full).rstrip("/") for item in page.get("CommonPrefixes", ())]
-        return objects, folders
+        return self.backend.level(f"{folder.rstrip('/')}/")
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; an absent one counts as deleted, so this may be repeated.
@@ -195,15 +177,10 @@ class ObjectStore:
         """
         waiting = iter(keys)
         while batch := list(islice(waiting, DELETE_BATCH)):
-            with refusals_explained(self.where):
-                answer = self.client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True}
-                )
-            kept = [error for error in answer.get("Errors", ()) if error.get("Code") != "NoSuchKey"]
+            kept = self.backend.delete([(key, None) for key in batch])
             if kept:
                 raise StoreError(
-                    f"The store refused to delete {len(kept)} objects. The first is "
-                    f"{kept[0].get('Key')}: {kept[0].get('Message') or kept[0].get('Code')}.",
+                    f"The store refused to delete {len(kept)} objects. The first is {kept[0].key}: {kept[0].why}.",
                     detail="These objects are intact.",
                     hint="grant s3:DeleteObject to these access keys, or wait until the lock on the objects ends",
                     code=Code.STORE_RIGHT_MISSING,
@@ -221,15 +198,7 @@ class ObjectStore:
         """
         waiting = iter(stored)
         while batch := list(islice(waiting, DELETE_BATCH)):
-            wanted: Any = [
-                {"Key": self._full(key), **({} if version is None else {"VersionId": version})}
-                for key, version in batch
-            ]
-            with refusals_explained(self.where):
-                answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": wanted, "Quiet": True})
-            kept = [error for error in answer.get("Errors", ()) if error.get("Code") not in _ABSENT]
-            if kept:
-                self.delete(str(error.get("Key", "")).removeprefix(self.root) for error in kept)
+            self.delete(one.key for one in self.backend.delete(batch))
 
     def abort_stale_uploads(self, prefix: str, older_than: timedelta) -> int:
         """Abort unfinished multipart uploads below `prefix` that began more than `older_than` ago.
@@ -239,38 +208,17 @@ class ObjectStore:
         Returns:
             How many were aborted.
         """
-        pages = self.client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self.bucket, Prefix=self._full(prefix)
-        )
         aborted = 0
-        with refusals_explained(self.where):
-            for page in pages:
-                now = _server_time(page["ResponseMetadata"]["HTTPHeaders"])
-                for upload in page.get("Uploads", ()):
-                    if older_than and now - upload["Initiated"] <= older_than:
-                        continue
-                    self.client.abort_multipart_upload(
-                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                    )
-                    aborted += 1
+        for upload in self.backend.unfinished(prefix):
+            if older_than and upload.age_s <= older_than.total_seconds():
+                continue
+            self.backend.abort(upload)
+            aborted += 1
         return aborted
 
-    def _listed(self, item: Any) -> ListedObject:
-        key = item["Key"].removeprefix(self.root)
-        return ListedObject(key, item["Size"], item["LastModified"].astimezone(UTC), item.get("ETag", ""))
-
-    def _full(self, key: str) -> str:
-        return f"{self.root}{key}"
-
-    def _source(self, key: str) -> Source:
-        with refusals_explained(self.where, key):
-            found = self.client.head_object(Bucket=self.bucket, Key=self._full(key))
-        return Source(self.client, self.bucket, self._full(key), found["ContentLength"], found["ETag"], self.where)
-
-    @cached_property
-    def puts(self) -> Puts:
-        """How small objects are put, with or without a condition."""
-        return Puts(self.client, self.bucket, self.root, self.where, self.retain)
+    def patient(self, settings: StoreSettings, patience_s: float) -> ObjectStore:
+        """The same store, through connections that repeat a request for so long before its failure counts."""
+        return replace(self, backend=_backend(settings, self.root, patience_s))
 
 
 def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False) -> ObjectStore:
@@ -295,23 +243,8 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         parse_recipients(settings.age_recipients)
     trust = read_trust(environment, settings.signing_key_file, settings.trusted_keys)
     root = "/".join(part for part in (settings.prefix.strip("/"), environment) if part) + "/"
-    session = store_session()
-    silence_s = HURRIED_READ_TIMEOUT_S if hurried else READ_TIMEOUT_S
-    impatient = connect_store(session, settings, patience_s=0, read_timeout_s=silence_s)
-    with refusals_explained(settings.describe()):
-        # A listing, not HeadBucket: only an answer with a body says whether bucket or keys are wrong.
-        answer = impatient.list_objects_v2(Bucket=settings.bucket, Prefix=root, MaxKeys=1)
-    if answer.get("Name") != settings.bucket:
-        raise StoreError(
-            f"The server at {settings.public_endpoint} is not an S3 server.",
-            hint="set TMI_OPS_S3_ENDPOINT_URL to the S3 API's address, not to the address of its web page",
-            code=Code.STORE_ADDRESS,
-        )
     store = ObjectStore(
-        client=impatient if hurried else connect_store(session, settings),
-        bucket=settings.bucket,
-        root=root,
-        where=settings.describe(),
+        _opened(settings, root, hurried=hurried),
         recipients=settings.age_recipients,
         identity_file=settings.age_identity_file,
         trust=trust,
@@ -321,6 +254,18 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
     from tmi_ops.store.retired import Records
 
     return replace(store, trust=replace(trust, records=Records(store)))
+
+
+def _opened(settings: StoreSettings, root: str, *, hurried: bool) -> Backend:
+    from tmi_ops.store.s3.backend import open_bucket
+
+    return open_bucket(settings, root, hurried=hurried)
+
+
+def _backend(settings: StoreSettings, root: str, patience_s: float) -> Backend:
+    from tmi_ops.store.s3.backend import bucket_backend
+
+    return bucket_backend(settings, root, patience_s)
 
 
 def _stored_object(key: str, stored: Digest, plain: Digest | None) -> StoredObject:
@@ -333,9 +278,3 @@ def _stored_object(key: str, stored: Digest, plain: Digest | None) -> StoredObje
         plain_sha256=original.sha256,
         encrypted=plain is not None,
     )
-
-
-def _server_time(headers: dict[str, str]) -> datetime:
-    from email.utils import parsedate_to_datetime
-
-    return parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)

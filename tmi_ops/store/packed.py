@@ -14,7 +14,7 @@ from typing import TypeVar
 import zstandard
 
 from tmi_ops.errors import OpsError
-from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
+from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.remembered import remembered
 from tmi_ops.store.single_put import get_single

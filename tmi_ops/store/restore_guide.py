@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.resources import files
 
 from tmi_ops.errors import ObjectMissingError
-from tmi_ops.settings import without_credentials
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.signed import read_signature, write_over
 
@@ -32,9 +31,7 @@ def write_restore_guide(store: ObjectStore) -> bool:
 def restore_guide(store: ObjectStore) -> str:
     """The guide, with this store's addresses in its commands."""
     text = (files("tmi_ops.store") / GUIDE_KEY).read_text(encoding="utf-8")
-    return (
-        text.replace("@ROOT@", f"s3://{store.bucket}/{store.root}".rstrip("/"))
-        .replace("@ENDPOINT@", without_credentials(store.client.meta.endpoint_url))
-        .replace("@ENVIRONMENT@", store.root.rstrip("/").rpartition("/")[2])
-        .replace("@REGION@", store.client.meta.region_name)
-    )
+    words = {"ENVIRONMENT": store.root.rstrip("/").rpartition("/")[2], **store.backend.guide_words()}
+    for name, word in words.items():
+        text = text.replace(f"@{name}@", word)
+    return text

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError
-from tmi_ops.store.conditional_put import IfAbsent, IfUnchanged
+from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.folders import SIGNATURE
 from tmi_ops.store.minisign import LONGEST_SIGNATURE
 from tmi_ops.store.objects import ObjectStore
@@ -117,7 +117,7 @@ def _reserve(store: ObjectStore, key: str, signature: bytes) -> None:
     """Put a signature whose document is still to come; of two writers one goes on."""
     name = f"{key}{SIGNATURE}"
     try:
-        store.puts.put(name, signature, condition=IfAbsent())
+        store.put(name, signature, condition=IfAbsent())
     except ObjectExistsError as error:
         found = look(store, name)
         if found is None or look(store, key) is not None or found.age_s < _ABANDONED_S:
@@ -126,7 +126,7 @@ def _reserve(store: ObjectStore, key: str, signature: bytes) -> None:
                 detail=error.detail,
                 hint="see what is there with `tmi-ops backups`",
             ) from None
-        store.puts.put(name, signature, condition=IfUnchanged(found.etag))
+        store.put(name, signature, condition=IfUnchanged(found.etag))
 
 
 def _is_new(store: ObjectStore, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Objects that fit in memory: put by one request (see `conditional_put.py`), read whole and checked.
+"""Objects that fit in memory: put by one request (see `backend.py`), read whole and checked.
 
 What is encrypted is recognised by its first bytes, so an object needs no manifest to be read.
 """
@@ -7,14 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
-from tmi_ops.errors import ObjectMissingError
-from tmi_ops.store.client import refusals_explained
-from tmi_ops.store.conditional_put import CHECKSUM, Condition, IfAbsent, IfUnchanged, ObjectChangedError, Put
+from tmi_ops.store.backend import CHECKSUM, Condition, IfAbsent, IfUnchanged, ObjectChangedError, ObjectHead, Put
 from tmi_ops.store.digest import damaged
 from tmi_ops.store.encryption import decrypted, parse_recipients, read_identities
 from tmi_ops.store.objects import ObjectStore
@@ -35,20 +29,6 @@ __all__ = [
 ]
 
 AGE_MAGIC = b"age-encryption.org/v1\n"
-_READINGS = 5
-
-
-@dataclass(frozen=True)
-class ObjectHead:
-    """What the server says of an object: stored `size` in bytes, our metadata, its age in seconds by the server's
-    own clock; its `version` where the bucket keeps versions."""
-
-    size: int
-    etag: str
-    metadata: Mapping[str, str]
-    modified: datetime
-    age_s: float
-    version: str | None = None
 
 
 def look(store: ObjectStore, key: str) -> ObjectHead | None:
@@ -57,12 +37,7 @@ def look(store: ObjectStore, key: str) -> ObjectHead | None:
     Raises:
         StoreError: the store failed.
     """
-    try:
-        with refusals_explained(store.where, key):
-            found: Any = store.client.head_object(Bucket=store.bucket, Key=f"{store.root}{key}")
-    except ObjectMissingError:
-        return None
-    return _head(found)
+    return store.backend.head(key)
 
 
 def put_single(
@@ -81,7 +56,7 @@ def put_single(
         ObjectChangedError: the condition was `IfUnchanged` and the object is another by now, or gone.
         StoreError: the store failed.
     """
-    return store.puts.put(key, body, metadata, condition, quick=quick)
+    return store.put(key, body, metadata, condition, quick=quick)
 
 
 def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tuple[bytes, ObjectHead]:
@@ -95,20 +70,8 @@ def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tup
         IntegrityError: it is not what was stored, or larger than `limit`.
         StoreError: the store failed.
     """
-    from botocore.exceptions import BotoCoreError
-
-    with refusals_explained(store.where, key):
-        for attempt in range(1, _READINGS + 1):
-            answer: Any = store.client.get_object(Bucket=store.bucket, Key=f"{store.root}{key}")
-            try:
-                body = bytes(answer["Body"].read(None if limit is None else limit + 1))
-                break
-            except (BotoCoreError, OSError):
-                if attempt == _READINGS:
-                    raise
-    head = _head(answer)
+    body, head = store.backend.get(key, limit=None if limit is None else limit + 1)
     if limit is not None and len(body) > limit:
-        answer["Body"].close()
         raise damaged(f"{key} has {head.size} bytes; the limit is {limit}")
     expected = head.metadata.get(CHECKSUM)
     if expected is not None and hashlib.sha256(body).hexdigest() != expected:
@@ -144,17 +107,3 @@ def unsealed(store: ObjectStore, key: str, body: bytes) -> bytes:
     if not is_sealed(body):
         return body
     return b"".join(decrypted(iter([body]), read_identities(store.identity_file), key))
-
-
-def _head(answer: Any) -> ObjectHead:
-    modified = answer["LastModified"].astimezone(UTC)
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    now = parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC)
-    return ObjectHead(
-        size=answer["ContentLength"],
-        etag=answer["ETag"],
-        metadata=answer.get("Metadata", {}),
-        modified=modified,
-        age_s=(now - modified).total_seconds(),
-        version=answer.get("VersionId"),
-    )

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from tmi_ops.error_codes import Code
-from tmi_ops.store.client import refusals_explained
-from tmi_ops.store.conditional_put import CHECKSUM, Condition
-from tmi_ops.store.locking import lock_request
+from tmi_ops.store.backend import CHECKSUM, Condition, missing
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import Put, is_sealed, put_single
 from tmi_ops.store.trust import Purpose, UntrustedError
@@ -93,21 +91,13 @@ def stamp_again(store: ObjectStore, key: str, purpose: Purpose) -> None:
         ObjectMissingError: there is none.
         StoreError: the store failed, or somebody else replaced the object meanwhile.
     """
-    with refusals_explained(store.where, key):
-        found = store.client.head_object(Bucket=store.bucket, Key=f"{store.root}{key}")
-        now = datetime.now(UTC)
-        content = canonical(found["Metadata"])
-        stamp = store.trust.stamp(key, content)
-        store.trust.check_stamp(key, content, stamp, purpose, now)
-        store.client.copy_object(
-            Bucket=store.bucket,
-            Key=f"{store.root}{key}",
-            CopySource={"Bucket": store.bucket, "Key": f"{store.root}{key}"},
-            CopySourceIfMatch=found["ETag"],
-            MetadataDirective="REPLACE",
-            Metadata={**found["Metadata"], STAMP: stamp or ""},
-            **lock_request(store.retain, key, now),
-        )
+    found = store.backend.head(key)
+    if found is None:
+        raise missing(key)
+    content = canonical(found.metadata)
+    stamp = store.trust.stamp(key, content)
+    store.trust.check_stamp(key, content, stamp, purpose, datetime.now(UTC))
+    store.backend.restamp(key, {**found.metadata, STAMP: stamp or ""}, found.etag)
 
 
 def canonical(metadata: Mapping[str, str]) -> bytes:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tmi_ops.error_codes import Code
@@ -21,7 +21,6 @@ from tmi_ops.postgres.wal_files import Segment, format_lsn
 from tmi_ops.postgres.wal_stream import SLOT_IN_USE, SystemIdentity, can_stream, identify, segment_size
 from tmi_ops.progress import Phase, Report
 from tmi_ops.settings import Settings
-from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.description import describe_archive
@@ -130,8 +129,7 @@ class _Receiver:
         self, settings: Settings, store: ObjectStore, report: Report, options: StreamOptions, stop: threading.Event
     ) -> None:
         self._postgres = settings.postgres
-        client = connect_store(store_session(), settings.store, patience_s=STORE_PATIENCE_S)
-        self._store = replace(store, client=client)
+        self._store = store.patient(settings.store, STORE_PATIENCE_S)
         self._report = report
         self._options = options
         self._slot = options.slot or slot_name(settings)

@@ -69,10 +69,12 @@ def test_keys_that_were_made_before_an_interruption_are_used_and_a_strangers_buc
         adoption.do(StepName.KEYS)
 
     class Taken:
+        exceptions = SimpleNamespace(ClientError=ClientError)
+
         def create_bucket(self, **_: object) -> None:
             raise ClientError({"Error": {"Code": "BucketAlreadyExists"}}, "CreateBucket")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tmi_ops.adoption.execution.connect_store", lambda *_, **__: Taken())
+        patch.setattr("tmi_ops.store.s3.bucket.connect_store", lambda *_, **__: Taken())
         with pytest.raises(StoreError, match="belongs to another AWS account"):
             adoption.do(StepName.BUCKET)

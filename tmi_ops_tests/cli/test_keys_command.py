@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from tmi_ops.cli.keys import keys
 from tmi_ops.cli.main import main
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.conditional_put import IfAbsent
+from tmi_ops.store.backend import IfAbsent
 from tmi_ops.store.keys import after_rotation, key_facts
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import open_store

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tmi_ops.diagnosis import store_visit
 from tmi_ops.diagnosis.diagnose import diagnose
 from tmi_ops.diagnosis.finding import Diagnosis
 from tmi_ops.postgres.connections import connect
@@ -16,7 +15,8 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings, RedisSettings, StoreSettings
-from tmi_ops.store.client import store_session
+from tmi_ops.store.s3 import visit
+from tmi_ops.store.s3.client import store_session
 from tmi_ops_tests.house import House, house
 
 Variables = dict[str, str]
@@ -27,7 +27,7 @@ Examine = Callable[..., Diagnosis]
 def one_boto_session() -> Iterator[None]:
     """A session takes boto 0.2 s to make; here a hundred doctors share one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_visit, "store_session", functools.cache(store_session))
+        patch.setattr(visit, "store_session", functools.cache(store_session))
         yield
 
 

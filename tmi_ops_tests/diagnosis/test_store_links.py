@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.checks.finding import Outcome
-from tmi_ops.diagnosis import store_visit
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.settings import RedisSettings, StoreSettings
-from tmi_ops.store.client import store_session
+from tmi_ops.store.s3 import visit
+from tmi_ops.store.s3.client import store_session
 from tmi_ops_tests.diagnosis.asserting import assert_cause
 from tmi_ops_tests.diagnosis.conftest import Examine, Variables
 from tmi_ops_tests.raw_s3 import raw_client, stored_keys
@@ -78,7 +78,7 @@ def test_keys_that_are_nowhere_are_asked_for(examine: Examine, monkeypatch: pyte
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setattr(store_visit, "store_session", store_session)  # one that has looked nowhere yet
+    monkeypatch.setattr(visit, "store_session", store_session)  # one that has looked nowhere yet
     diagnosis = examine(TMI_OPS_S3_ACCESS_KEY_ID=None, TMI_OPS_S3_SECRET_ACCESS_KEY=None)
     assert_cause(diagnosis, "store-keys", "no keys are set", "AWS_ACCESS_KEY_ID")
 

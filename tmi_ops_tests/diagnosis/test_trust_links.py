@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +18,15 @@ from pydantic import SecretStr
 from tmi_ops.checks.finding import Outcome
 from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.store import look_at_deleting
-from tmi_ops.diagnosis.store_visit import StoreVisit
 from tmi_ops.diagnosis.trust import look_at_keys, look_at_lock, way_to_postgres, way_to_store
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect, connection_parameters, libpq_environment
 from tmi_ops.settings import OBJECTIVES, PostgresSettings, RedisSettings, Retain, Settings, StoreSettings
-from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.restore_guide import restore_guide
+from tmi_ops.store.s3.client import connect_store, store_session
+from tmi_ops.store.s3.visit import StoreVisit
+from tmi_ops_tests.raw_s3 import s3_of
 from tmi_ops_tests.store.conftest import make_age_keys
 from tmi_ops_tests.store.own_keys import ENVIRONMENT, server_with_policies
 
@@ -84,8 +86,7 @@ def test_credentials_in_an_address_reach_neither_a_message_nor_the_guide(store_s
     evil = store_settings.endpoint_url.replace("http://", "http://user:hunter2@")
     client = connect_store(store_session(), store_settings.model_copy(update={"endpoint_url": evil}))
     store = open_store(store_settings, "development")
-    object.__setattr__(store, "client", client)
-    assert "hunter2" not in restore_guide(store)
+    assert "hunter2" not in restore_guide(replace(store, backend=replace(s3_of(store), client=client)))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from tmi_ops.objectives.history import (
     worst_over,
 )
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.conditional_put import CHECKSUM
+from tmi_ops.store.backend import CHECKSUM
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store

@@ -11,6 +11,7 @@ from tmi_ops.store.guarding import unfinished_uploads
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.orchestration.conftest import ENVIRONMENT
 from tmi_ops_tests.orchestration.sensing import look_through
+from tmi_ops_tests.raw_s3 import s3_of
 from tmi_ops_tests.retention.stored import write_backup
 
 NOW = datetime.now(UTC)
@@ -23,7 +24,7 @@ def store(as_variables: Settings) -> ObjectStore:
     store = open_store(as_variables.store, ENVIRONMENT)
     write_backup(store)
     store.put_bytes(f"logical/{HALF_MADE}/dump", b"half")
-    store.client.create_multipart_upload(Bucket=store.bucket, Key=f"{store.root}logical/other/dump")
+    s3_of(store).client.create_multipart_upload(Bucket=s3_of(store).bucket, Key=f"{store.root}logical/other/dump")
     return store
 
 

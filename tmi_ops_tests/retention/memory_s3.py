@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from tmi_ops.errors import StoreError
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.s3.backend import S3Backend
 
 
 class CrashError(BaseException):
@@ -44,7 +45,8 @@ class MemoryS3:
         if Key not in self.objects:
             missing = {"Error": {"Code": "404"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
             raise ClientError(missing, "HeadObject")  # type: ignore[arg-type]
-        return {"ContentLength": self.objects[Key][0], "ETag": '"e"'}
+        size, modified = self.objects[Key]
+        return {"ContentLength": size, "ETag": '"e"', "LastModified": modified}
 
     def get_object(self, **where: Any) -> dict[str, Any]:
         """Of what is not there; nobody reads what is."""
@@ -58,7 +60,7 @@ class MemoryS3:
         return _Pages(self, operation)
 
     def store(self) -> ObjectStore:
-        return ObjectStore(client=self, bucket="memory", root="", where="memory")  # type: ignore[arg-type]
+        return ObjectStore(S3Backend(client=self, bucket="memory", root="", where="memory"))  # type: ignore[arg-type]
 
 
 @dataclass

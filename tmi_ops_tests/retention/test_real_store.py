@@ -18,7 +18,7 @@ from tmi_ops.settings import StoreSettings
 from tmi_ops.store.catalogue import new_backup_id
 from tmi_ops.store.guarding import UNTIL_RELEASED, has_object_lock, locked_until
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops_tests.raw_s3 import raw_client
+from tmi_ops_tests.raw_s3 import raw_client, s3_of
 from tmi_ops_tests.retention.stored import LEAN, removing, write_backup
 
 NOW = datetime.now(UTC)
@@ -98,13 +98,13 @@ def locking_store(s3: StoreSettings, locked_bucket: str) -> ObjectStore:
 
 
 def version_of(store: ObjectStore, key: str) -> str:
-    listed = store.client.list_object_versions(Bucket=store.bucket, Prefix=f"{store.root}{key}")
+    listed = s3_of(store).client.list_object_versions(Bucket=s3_of(store).bucket, Prefix=f"{store.root}{key}")
     return str(listed["Versions"][0]["VersionId"])
 
 
 @pytest.mark.parametrize("mode", ["GOVERNANCE", "COMPLIANCE"])
 def test_an_object_under_object_lock_is_reported_and_kept(locking_store: ObjectStore, mode: str) -> None:
-    store, client, bucket = locking_store, locking_store.client, locking_store.bucket
+    store, client, bucket = locking_store, s3_of(locking_store).client, s3_of(locking_store).bucket
     backup_id = write_backup(store)
     plan = removing(store, backup_id)
     key = f"logical/{backup_id}/manifest.json"
@@ -128,8 +128,10 @@ def test_a_hold_has_the_store_refuse_to_delete_until_the_last_hold_is_released(l
     assert len(held) > 2
     for key in held:
         assert locked_until(store, key) == UNTIL_RELEASED
-        with pytest.raises(store.client.exceptions.ClientError):
-            store.client.delete_object(Bucket=store.bucket, Key=f"{store.root}{key}", VersionId=version_of(store, key))
+        with pytest.raises(s3_of(store).client.exceptions.ClientError):
+            s3_of(store).client.delete_object(
+                Bucket=s3_of(store).bucket, Key=f"{store.root}{key}", VersionId=version_of(store, key)
+            )
     release_backup(store, backup_id)
     assert {locked_until(store, key) for key in held} == {None}
     assert execute_retention(removing(store, backup_id), store, SilentReport()).backups == 1

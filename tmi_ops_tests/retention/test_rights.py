@@ -15,8 +15,9 @@ from tmi_ops.retention.plan import RetentionPlan, WalDecision
 from tmi_ops.retention.rights import KeyRight, Right, needed_rights, read_rights, require_rights
 from tmi_ops.settings import Retain
 from tmi_ops.store.guarding import UnfinishedUpload
-from tmi_ops.store.key_rights import NOWHERE
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.s3.backend import S3Backend
+from tmi_ops.store.s3.guard import NOWHERE
 from tmi_ops_tests.retention.stored import LEAN
 
 NOW = datetime(2026, 11, 28, 8, tzinfo=UTC)
@@ -49,7 +50,8 @@ class AnsweringS3:
         return self._answer("extend", Key)
 
     def store(self, retain: Retain | None = None) -> ObjectStore:
-        return ObjectStore(client=self, bucket="b", root="tmi-ops/production/", where="s3", retain=retain)  # type: ignore[arg-type]
+        backend = S3Backend(client=self, bucket="b", root="tmi-ops/production/", where="s3", retain=retain)  # type: ignore[arg-type]
+        return ObjectStore(backend, retain=retain)
 
     def _answer(self, verb: str, key: str) -> object:
         self.asked.append((verb, key))

@@ -10,8 +10,8 @@ import pyrage
 import pytest
 
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.s3.client import connect_store, store_session
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

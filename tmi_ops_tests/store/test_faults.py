@@ -9,8 +9,8 @@ import pytest
 
 from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store import download, upload
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.s3 import download, upload
 from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectChangedError, look, put_single
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 from tmi_ops_tests.store.faulty_proxy import Fault, FaultyProxy, Request, faulty_proxy

@@ -25,8 +25,7 @@ from tmi_ops.retention.planning import plan_retention
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import Retain, Settings, StoreSettings
 from tmi_ops.store.catalogue import find_backup, list_backups
-from tmi_ops.store.guarding import locked_until
-from tmi_ops.store.key_rights import may_abort_uploads, may_delete, may_extend_locks
+from tmi_ops.store.guarding import locked_until, may_abort_uploads, may_delete, may_extend_locks
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.single_put import put_single
 from tmi_ops.wal import open_upload, pieces

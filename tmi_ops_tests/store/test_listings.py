@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tmi_ops.store.listings import page_of, page_parsers
 from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.s3.listings import page_of, page_parsers
 
 AWS = """<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>a/</Prefix>
@@ -30,12 +30,12 @@ def as_botocore_reads(body: bytes, shape: Any) -> dict[str, Any]:
 
 
 def shape_of(store: ObjectStore) -> Any:
-    return store.client.meta.service_model.operation_model("ListObjectsV2").output_shape
+    return store.backend.client.meta.service_model.operation_model("ListObjectsV2").output_shape
 
 
 def test_a_page_is_read_as_botocore_reads_it(store: ObjectStore) -> None:
     pages: list[bytes] = []
-    events: Any = store.client.meta.events
+    events: Any = store.backend.client.meta.events
     events.register("before-parse.s3.ListObjectsV2", lambda response_dict, **_: pages.append(response_dict["body"]))
     names = ["a&b", "a b", "a+b", "ä<b>", 'a"b', "folder/one", "folder/two"]
     for name in names:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store import download, upload
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.s3 import download, upload
 from tmi_ops_tests.conftest import make_bucket
 from tmi_ops_tests.raw_s3 import raw_client
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import store_session
 from tmi_ops.store.objects import open_store
+from tmi_ops.store.s3.client import store_session
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(60)  # the default of 300 s would let a refusal that comes late pass

@@ -25,6 +25,7 @@ from tmi_ops.store.signed import read_document
 from tmi_ops.store.stored_catalogue import CATALOGUE, LARGEST_DOCUMENT, StoredCatalogue, decoded, encoded
 from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops.store.vouching import sign_documents, unsigned_documents
+from tmi_ops_tests.raw_s3 import s3_of
 from tmi_ops_tests.store.conftest import RawBucket
 
 BACKUPS = 3
@@ -41,7 +42,7 @@ def past(store: ObjectStore) -> ObjectStore:
 
 def requests_of(store: ObjectStore, look: Any) -> Counter[str]:
     counted: Counter[str] = Counter()
-    events: Any = store.client.meta.events
+    events: Any = s3_of(store).client.meta.events
 
     def count(event_name: str, **_: object) -> None:
         counted.update([event_name.rpartition(".")[2]])

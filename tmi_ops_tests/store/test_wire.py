@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store import quick_put
 from tmi_ops.store.objects import open_store
-from tmi_ops.store.signature_v4 import Signer
+from tmi_ops.store.s3 import quick_put
+from tmi_ops.store.s3.signature_v4 import Signer
+from tmi_ops.store.s3.wire import Answer, Wire, WireError, parse_head
 from tmi_ops.store.single_put import IfAbsent, look, put_single
-from tmi_ops.store.wire import Answer, Wire, WireError, parse_head
 from tmi_ops_tests.certificates import make_authority
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 from tmi_ops_tests.tcp_relay import tcp_relay
@@ -131,9 +131,14 @@ def test_a_quick_put_speaks_tls_with_whom_the_settings_trust(
         settings = store_settings.model_copy(update={"endpoint_url": f"https://localhost:{front.port}"})
         monkeypatch.setenv("AWS_CA_BUNDLE", str(ours.file))
         store = open_store(settings, ENVIRONMENT)
-        quick: Any = store.puts._quick
-        monkeypatch.setattr(store.client, "put_object", lambda **_: pytest.fail("it went the long way"))
-        request = {"Bucket": store.bucket, "Key": f"{store.root}tls", "Body": b"ours", "Metadata": {"lsn": "0/1"}}
+        quick: Any = store.backend.puts._quick
+        monkeypatch.setattr(store.backend.client, "put_object", lambda **_: pytest.fail("it went the long way"))
+        request = {
+            "Bucket": store.backend.bucket,
+            "Key": f"{store.root}tls",
+            "Body": b"ours",
+            "Metadata": {"lsn": "0/1"},
+        }
         assert quick.takes(request)
         answer = quick.put(request)
         found = look(store, "tls")
@@ -141,7 +146,7 @@ def test_a_quick_put_speaks_tls_with_whom_the_settings_trust(
         assert (found.etag, found.metadata["lsn"]) == (answer["ETag"], "0/1")
         monkeypatch.setattr("botocore.httpsession.get_cert_path", lambda _: str(other.file))
         with pytest.raises(OSError, match="certificate verify failed"):
-            quick_put.QuickPuts(store.client, store.bucket).put(request)
+            quick_put.QuickPuts(store.backend.client, store.backend.bucket).put(request)
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
@@ -154,13 +159,13 @@ def test_where_a_proxy_is_configured_the_put_goes_through_it(
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
         behind = open_store(store_settings, ENVIRONMENT)
         request = {"Bucket": "b", "Key": "k", "Body": b"", "Metadata": {}}
-        assert store.puts._quick.takes(request)
-        assert not behind.puts._quick.takes(request)
+        assert store.backend.puts._quick.takes(request)
+        assert not behind.backend.puts._quick.takes(request)
         put_single(behind, "through", b"it", condition=IfAbsent(), quick=True)
     assert look(store, "through") is not None
 
 
 @pytest.mark.parametrize("value", ["ä", "two\r\nlines", "\x00"])
 def test_metadata_that_is_no_plain_header_goes_the_long_way(store_settings: StoreSettings, value: str) -> None:
-    quick = open_store(store_settings, ENVIRONMENT).puts._quick
+    quick = open_store(store_settings, ENVIRONMENT).backend.puts._quick
     assert not quick.takes({"Bucket": "b", "Key": "k", "Body": b"", "Metadata": {"note": value}})

@@ -26,6 +26,7 @@ from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links
 from tmi_ops.wal.stored_file import store_once
+from tmi_ops_tests.raw_s3 import s3_of
 
 CLUSTER, SIZE, FEW = "7", 1 << 20, 4
 
@@ -76,14 +77,11 @@ def put(store: ObjectStore, number: int) -> Segment:
 def asked(store: ObjectStore) -> Iterator[Counter[str]]:
     requests: Counter[str] = Counter()
 
-    def note(model: Any, **_: object) -> None:
-        requests[model.name] += 1
-
-    store.client.meta.events.register("before-call.s3", note)
+    end = store.backend.watch(lambda operation: requests.update([operation]))
     try:
         yield requests
     finally:
-        store.client.meta.events.unregister("before-call.s3", note)
+        end()
 
 
 def read(store: ObjectStore) -> tuple[Reading, Counter[str]]:
@@ -115,9 +113,9 @@ def test_a_segment_that_was_replaced_since_is_looked_at(store: ObjectStore) -> N
     read(store)
     time.sleep(1.1)  # the store tells seconds
     victim = Segment(1, (FEW + 1) * SIZE, SIZE)
-    where = {"Bucket": store.bucket, "Key": f"{store.root}{file_key(CLUSTER, victim.name)}"}
-    found: Any = store.client.get_object(**where)
-    store.client.put_object(**where, Body=found["Body"].read(), Metadata={**found["Metadata"], "prev": "0/30"})
+    where = {"Bucket": s3_of(store).bucket, "Key": f"{store.root}{file_key(CLUSTER, victim.name)}"}
+    found: Any = s3_of(store).client.get_object(**where)
+    s3_of(store).client.put_object(**where, Body=found["Body"].read(), Metadata={**found["Metadata"], "prev": "0/30"})
     reading, _ = read(store)
     assert "was altered" in reading.damaged[victim.name]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -87,15 +86,11 @@ def archiving(server: RunningCluster, store_settings: StoreSettings, tmp_path: P
 def asked(store: ObjectStore) -> Iterator[list[str]]:
     """What the store is asked for the length of a block."""
     requests: list[str] = []
-
-    def note(model: Any, **_: object) -> None:
-        requests.append(model.name)
-
-    store.client.meta.events.register("before-call.s3", note)
+    end = store.backend.watch(requests.append)
     try:
         yield requests
     finally:
-        store.client.meta.events.unregister("before-call.s3", note)
+        end()
 
 
 def _value(archiving: Archiving, query: str) -> str:

@@ -12,7 +12,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import zstandard
 
@@ -20,7 +19,6 @@ from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.postgres.wal_files import LONG_HEADER_SIZE, check_header
 from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.progress import Report
-from tmi_ops.store.client import refusals_explained
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import ObjectHead, is_sealed, look
 from tmi_ops.store.stamped import require_stamp
@@ -169,7 +167,7 @@ def _judged(store: ObjectStore, archive: WalArchive, file: ArchivedFile, metadat
 
 def _look_at_header(store: ObjectStore, archive: WalArchive, file: ArchivedFile) -> _Looked:
     try:
-        beginning = _beginning(store, file_key(archive.system_identifier, file.name))
+        beginning = store.backend.get_beginning(file_key(archive.system_identifier, file.name), FIRST_BLOCK)
         if is_sealed(beginning):
             return _Looked(sealed=True)
         check_header(_first_bytes(beginning, file.name), file.segment, archive.system_identifier, file.name)
@@ -191,14 +189,6 @@ def _gone(file: ArchivedFile) -> str | None:
     if isinstance(file, ArchivedPartial):
         return None
     return f"{file.name} disappeared while it was being read."
-
-
-def _beginning(store: ObjectStore, key: str) -> bytes:
-    with refusals_explained(store.where, key):
-        answer: Any = store.client.get_object(
-            Bucket=store.bucket, Key=f"{store.root}{key}", Range=f"bytes=0-{FIRST_BLOCK - 1}"
-        )
-        return bytes(answer["Body"].read())
 
 
 def _first_bytes(beginning: bytes, name: str) -> bytes:

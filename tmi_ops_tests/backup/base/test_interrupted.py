@@ -22,9 +22,9 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.catalogue import discard, list_backups
-from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.folders import folders_of
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.s3.client import connect_store, store_session
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
 from tmi_ops_tests.store.faulty_proxy import Fault, faulty_proxy

@@ -23,8 +23,8 @@ from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import execute_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings
-from tmi_ops.store.client import connect_store, store_session
 from tmi_ops.store.objects import open_store
+from tmi_ops.store.s3.client import connect_store, store_session
 from tmi_ops_tests.killable_s3 import KillableS3, killable_s3
 from tmi_ops_tests.physical import Progress
 from tmi_ops_tests.raw_s3 import delete_raw, key_ending, raw_client, stored_keys

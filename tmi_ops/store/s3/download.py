@@ -17,8 +17,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from tmi_ops.errors import StoreError
-from tmi_ops.store.client import http_status, refusals_explained
 from tmi_ops.store.digest import damaged
+from tmi_ops.store.s3.refusals import http_status, refusals_explained
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody

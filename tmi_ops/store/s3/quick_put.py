@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
-from tmi_ops.store.signature_v4 import Signer
-from tmi_ops.store.wire import Wire
+from tmi_ops.store.s3.signature_v4 import Signer
+from tmi_ops.store.s3.wire import Wire
 
 if TYPE_CHECKING:
     import ssl

@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tmi_ops.store.client import error_code, refusals_explained
 from tmi_ops.store.digest import Bytes, Digest, RunningDigest
+from tmi_ops.store.s3.refusals import arrived_damaged, error_code, refusals_explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,7 +37,6 @@ WORKERS = 4
 IN_FLIGHT = WORKERS * PART_SIZE
 # A part that arrived damaged is sent again; other failures are retried by the client itself.
 SENDINGS = 4
-_DAMAGED_ON_THE_WAY = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 
 
 def part_size(number: int) -> int:
@@ -52,13 +51,24 @@ class Upload:
     """One object on its way: write chunks, then finish or abort. For one thread at a time."""
 
     def __init__(
-        self, client: S3Client, bucket: str, key: str, where: str, lock: Mapping[str, Any] | None = None
+        self,
+        client: S3Client,
+        bucket: str,
+        key: str,
+        where: str,
+        put_whole: Callable[[bytes], object],
+        lock: Mapping[str, Any],
     ) -> None:
+        """Args:
+        put_whole: stores the object in one request.
+        lock: what the first request of several says of its lock.
+        """
+        self._put_whole = put_whole
         self._client = client
         self._bucket = bucket
         self._key = key
         self._where = where
-        self._lock = lock or {}
+        self._lock = lock
         self._digest = RunningDigest()
         self._number = 1
         self._part = _Part(part_size(1))
@@ -88,7 +98,7 @@ class Upload:
             StoreError: it could not be stored. Abort then.
         """
         if self._upload_id is None:
-            self._put_whole()
+            self._put_whole(_sendable(self._part.content()))
         else:
             self._send_part()
             self._wait_for_room(IN_FLIGHT)
@@ -103,15 +113,6 @@ class Upload:
         if self._upload_id is not None:
             with contextlib.suppress(Exception):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._key, UploadId=self._upload_id)
-
-    def _put_whole(self) -> None:
-        body = self._part.content()
-        checksum = _checksum(body)
-        self._insist(
-            lambda: self._client.put_object(
-                Bucket=self._bucket, Key=self._key, Body=_sendable(body), ChecksumSHA256=checksum, **self._lock
-            )
-        )
 
     def _send_part(self) -> None:
         pool = self._pool or self._begin_multipart()
@@ -181,8 +182,7 @@ class Upload:
                 try:
                     return send()
                 except self._client.exceptions.ClientError as error:
-                    damaged = error_code(error) in _DAMAGED_ON_THE_WAY
-                    if not damaged or sendings == SENDINGS or self._aborted.is_set():
+                    if not arrived_damaged(error) or sendings == SENDINGS or self._aborted.is_set():
                         raise
 
     def _close_pool(self) -> None:

@@ -1,4 +1,4 @@
-"""The one put of a small object: with metadata, a checksum that the server enforces, and a condition.
+"""The one put of an object in one request: with metadata, a checksum that the server enforces, and a condition.
 
 A condition makes the put atomic against other writers: `IfAbsent`, or `IfUnchanged` since an ETag was seen. Some S3
 servers do not know conditions, and some ignore them: they answer 200 and overwrite. Each kind of condition is tried
@@ -14,21 +14,19 @@ import logging
 import threading
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tmi_ops.error_codes import Code
-from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.errors import ObjectMissingError, StoreError
 from tmi_ops.settings import Retain
-from tmi_ops.store.client import http_status, refusals_explained
+from tmi_ops.store.backend import CHECKSUM, Condition, IfAbsent, IfUnchanged, Put, refused
 from tmi_ops.store.locking import lock_request
-from tmi_ops.store.quick_put import QuickPuts
+from tmi_ops.store.s3.quick_put import QuickPuts
+from tmi_ops.store.s3.refusals import arrived_damaged, http_status, refusals_explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-CHECKSUM = "stored-sha256"
 PROBE_KEY = ".conditional-put"
 PROBE = b"tmi_ops asks with this object whether the store refuses to overwrite (If-None-Match: *, If-Match).\n"
 # An ETag that no object has: it is the MD5 of nothing that we ever stored.
@@ -39,39 +37,9 @@ _CONFLICT = 409
 _CONDITIONS_UNKNOWN = {400, 501}
 # A writer that meets another one at the same instant (409), or whose body arrives damaged, is asked to try again.
 _SENDINGS = 5
-_DAMAGED_ON_THE_WAY = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _log = logging.getLogger(__name__)
 # Which conditions a server honours, by its address, the bucket and our part of it.
 _HONOURED: dict[tuple[str, str, str], dict[type[IfAbsent | IfUnchanged], bool]] = {}
-
-
-class ObjectChangedError(ObjectExistsError):
-    """A conditional put found that somebody else wrote the object since it was looked at; it was left as it is."""
-
-    default_code = Code.OBJECT_CHANGED
-
-
-@dataclass(frozen=True)
-class IfAbsent:
-    """Only where no object of that key is."""
-
-
-@dataclass(frozen=True)
-class IfUnchanged:
-    """Only over the object that had this ETag."""
-
-    etag: str
-
-
-Condition = IfAbsent | IfUnchanged | None
-
-
-@dataclass(frozen=True)
-class Put:
-    """What was stored: its ETag, and its version where the bucket keeps versions."""
-
-    etag: str
-    version: str | None = None
 
 
 class Puts:
@@ -108,11 +76,11 @@ class Puts:
         """
         if condition is not None and not self.honours(type(condition)):
             if not self._holds(key, condition):
-                raise _refused(key, condition)
+                raise refused(key, condition)
             condition = None
         stored = self._send(key, body, metadata or {}, condition, quick=quick)
         if stored is None:
-            raise _refused(key, condition)
+            raise refused(key, condition)
         return stored
 
     def honours(self, kind: type[IfAbsent | IfUnchanged]) -> bool:
@@ -218,19 +186,5 @@ def _warn(where: str, kind: type[IfAbsent | IfUnchanged]) -> None:
     _log.warning(message)
 
 
-def _refused(key: str, condition: Condition) -> ObjectExistsError:
-    if isinstance(condition, IfUnchanged):
-        return ObjectChangedError(
-            f"Somebody else has written {key} since it was read.",
-            detail="It was not overwritten.",
-            hint="find out who writes to this store: `tmi-ops wal status`",
-        )
-    return ObjectExistsError(
-        f"{key} already exists in the store.",
-        detail="It was not overwritten.",
-        hint="find out whether another tmi_ops wrote it: `tmi-ops backups`",
-    )
-
-
 def _is_worth_another(error: Any, status: int) -> bool:
-    return status == _CONFLICT or error.response.get("Error", {}).get("Code") in _DAMAGED_ON_THE_WAY
+    return status == _CONFLICT or arrived_damaged(error)

@@ -1,4 +1,4 @@
-"""Requests to the S3 server, with one small object of our own below `<prefix>/<environment>/.doctor/`."""
+"""The doctor's requests to the S3 server, with one small object of our own below `<prefix>/<environment>/.doctor/`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tmi_ops.errors import StoreError
-from tmi_ops.settings import StoreSettings
-from tmi_ops.store.client import DENIED_CODES, connect_store, error_code, http_status, refusals_explained, store_session
-from tmi_ops.store.conditional_put import NO_ETAG
+from tmi_ops.settings import Retain, StoreSettings
+from tmi_ops.store.s3.client import connect_store, store_session
+from tmi_ops.store.s3.put import NO_ETAG
+from tmi_ops.store.s3.refusals import DENIED_CODES, error_code, http_status, refusals_explained
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -120,6 +121,39 @@ class StoreVisit:
         if sent.code:
             return "s3:PutObject", sent
         return ("s3:ListBucketMultipartUploads", listed) if listed.code else ("s3:AbortMultipartUpload", aborted)
+
+    def lock_configuration(self) -> Reply:
+        """Whether the bucket has Object Lock; `content` is a bool."""
+        found = self.ask(lambda: self.client.get_object_lock_configuration(Bucket=self.bucket))
+        if found.code:
+            return found
+        locks = found.content.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+        return Reply("", content=locks, date=found.date)
+
+    def put_locked(self, retain: Retain, until: datetime) -> Reply:
+        """Store an object that is locked; `content` is its version."""
+        put = self.ask(
+            lambda: self.client.put_object(
+                Bucket=self.bucket,
+                Key=self._locked_key,
+                Body=b"tmi-ops doctor tries to remove this locked object.\n",
+                ObjectLockMode=retain.mode,
+                ObjectLockRetainUntilDate=until,
+            )
+        )
+        return put if put.code else Reply("", content=put.content.get("VersionId", ""), date=put.date)
+
+    def delete_locked(self, version: str) -> Reply:
+        """Try to delete what `put_locked` stored, with every right that we have."""
+        return self.ask(
+            lambda: self.client.delete_object(
+                Bucket=self.bucket, Key=self._locked_key, VersionId=version, BypassGovernanceRetention=True
+            )
+        )
+
+    @property
+    def _locked_key(self) -> str:
+        return f"{self.key}.locked"
 
     def delete(self) -> Reply:
         answer = self.ask(lambda: self.client.delete_object(Bucket=self.bucket, Key=self.key))
