@@ -60,12 +60,6 @@ def test_the_size_asked_for_is_met_and_the_rows_tmi_seeds_stay(migrated: Postgre
     assert count(migrated, "users") == 1 + summary.rows["users"]
 
 
-@pytest.mark.slow
-def test_a_larger_size_is_met_too(migrated: PostgresSettings) -> None:
-    size = 100_000_000
-    assert fill_database(migrated, SilentReport(), size=size).bytes == pytest.approx(size, rel=TOLERANCE)
-
-
 def test_a_setting_that_is_there_already_stays_as_it_is(migrated: PostgresSettings) -> None:
     with connect(migrated) as connection:
         connection.execute(
