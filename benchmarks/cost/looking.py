@@ -137,7 +137,7 @@ LOOKS: dict[str, Callable[[Settings, ObjectStore], Any]] = {
     "`status`": _status,
     "`backups`": _backups,
     "`prune --dry-run`": _prune,
-    "`restore --latest --plan`": _restore,
+    "`restore --latest --dry-run`": _restore,
     "`wal gaps`": _gaps,
 }
 

@@ -116,7 +116,7 @@ def look_at_tables(context: DiagnosisContext) -> Answer:
         "the migration has never run in this database (is POSTGRES_DB right?)"
         if everything
         else "the database belongs to an older TMI, or a table was dropped",
-        "tmi-ops migrate --plan  # shows what would be done",
+        "tmi-ops migrate --dry-run  # shows what would be done",
         "tmi-ops migrate",
     )
 

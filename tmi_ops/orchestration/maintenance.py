@@ -63,7 +63,7 @@ def maintenance_definitions(here: Protected) -> Definitions:
         description=here.for_people(
             "VACUUM and ANALYZE tables that the health probes report, and rebuild bloated and invalid indexes with "
             "REINDEX CONCURRENTLY. No step blocks reads or writes. Command: `tmi-ops maintain`; plan only: "
-            "`tmi-ops maintain --plan`."
+            "`tmi-ops maintain --dry-run`."
         ),
         pool=pool(here, "maintenance"),
         tags={"tmi_ops/owner": OWNERS[0].replace(":", "-")},

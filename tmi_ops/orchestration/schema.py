@@ -62,7 +62,7 @@ def schema_definitions(here: Protected) -> Definitions:
         description=here.for_people(
             "Migrates the schema online to what TMI needs: adds what is missing, drops nothing; a second run does "
             "nothing. Materialized by hand, it only plans; its jobs migrate. Command: `tmi-ops migrate`; plan only: "
-            "`tmi-ops migrate --plan`."
+            "`tmi-ops migrate --dry-run`."
         ),
     )
     @here.given

@@ -60,7 +60,7 @@ def decide_drift(findings: "Sequence[Deviation]", seen: Seen, now: datetime) -> 
         at_risk=f"TMI fails, or stores data that is not as declared. {named}{more}",
         since=since,
         done="The schema was validated; nothing was changed.",
-        to_do="tmi-ops check shows all findings; tmi-ops migrate --plan shows what would correct them",
+        to_do="tmi-ops check shows all findings; tmi-ops migrate --dry-run shows what would correct them",
     )
     return DriftDecision(after, digest != seen.digest, alert)
 

@@ -186,7 +186,7 @@ def _time_allowed(limits: Limits) -> float:
     if remaining is None:
         raise OpsError(
             f"The maintenance window ({limits.window.describe()}) is closed.",
-            hint="wait for it, or set another with --window; `tmi-ops maintain --plan` works at any time",
+            hint="wait for it, or set another with --window; `tmi-ops maintain --dry-run` works at any time",
             code=Code.WINDOW_CLOSED,
         )
     return min(limits.max_duration_s, remaining.total_seconds())

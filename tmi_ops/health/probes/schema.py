@@ -100,7 +100,7 @@ def judge_migration(reading: Migration, thresholds: Thresholds) -> Answer:
         status,
         f"{summary}: {list_words(reading.steps, 2)}",
         "migrate the schema: this works online and drops nothing",
-        ("tmi-ops migrate --plan", "tmi-ops migrate"),
+        ("tmi-ops migrate --dry-run", "tmi-ops migrate"),
     )
 
 
@@ -133,7 +133,7 @@ def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Answer:
         status,
         f"{count_words(reading.errors, 'error')}, {count_words(reading.warnings, 'warning')}: {kinds}{also}",
         f"{reading.judged[0].subject}: {reading.judged[0].message}",
-        ("tmi-ops check", "tmi-ops migrate --plan"),
+        ("tmi-ops check", "tmi-ops migrate --dry-run"),
     )
 
 

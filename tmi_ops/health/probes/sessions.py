@@ -229,7 +229,7 @@ def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Answ
         "end it, and set an idle_in_transaction_session_timeout: it holds its locks and keeps VACUUM from removing "
         "dead rows",
         (
-            "tmi-ops maintain --only connections --terminate --plan",
+            "tmi-ops maintain --only connections --terminate --dry-run",
             f"SELECT pg_terminate_backend({longest.pid});",
             f"ALTER ROLE {longest.role} SET idle_in_transaction_session_timeout = '5min';",
         ),

@@ -60,7 +60,7 @@ def misspelt_restore_point(name: str, similar: Sequence[str]) -> RecoveryError:
     return RecoveryError(
         f"There is no restore point {name!r}. Similar names: {', '.join(map(repr, similar))}.",
         detail="Nothing was fetched or restored.",
-        hint="use the exact name; `tmi-ops restore --to-name NAME --plan` shows what a restore would do",
+        hint="use the exact name; `tmi-ops restore --to-name NAME --dry-run` shows what a restore would do",
         code=Code.TARGET_UNKNOWN,
     )
 
