@@ -18,6 +18,8 @@ from pathlib import Path
 
 from tmi_ops_tests.commands import command
 
+# Programs that cannot run here: they need root, an engine, a cluster or a domain.
+NOT_HERE = ("systemctl", "useradd", "docker", "kubectl", "helm", "caddy")
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`(\.env\.\w+)`")
 _CODE = re.compile(r"#.*exit code (\d)")
@@ -37,6 +39,17 @@ class Block:
         return [line for line in self.text.splitlines() if line.strip()]
 
     @property
+    def commands(self) -> list[str]:
+        """A loop over several lines is one command."""
+        found: list[str] = []
+        for line in self.lines:
+            if found and found[-1].startswith("for ") and not found[-1].endswith("\ndone"):
+                found[-1] += f"\n{line}"
+            else:
+                found.append(line)
+        return found
+
+    @property
     def file(self) -> str:
         """The file that the text before it names last."""
         return _FILE.findall(self.before)[-1]
@@ -50,8 +63,13 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def commands_of(page: str) -> list[str]:
-    """Every command line of the page."""
-    return [line for block in blocks(page) if block.language == "sh" for line in block.lines]
+    """Every command of the page."""
+    return [command for block in blocks(page) if block.language == "sh" for command in block.commands]
+
+
+def section(page: str, title: str) -> str:
+    """The part of a page below this heading."""
+    return page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 @dataclass
@@ -79,7 +97,7 @@ class Reader:
             match block.language:
                 case "sh":
                     self._latest = len(self.shown)
-                    for line in block.lines:
+                    for line in block.commands:
                         self._type(line)
                 case "sql":
                     self.sql(block.text)
@@ -103,7 +121,7 @@ class Reader:
         words = shlex.split(line, comments=True)
         match words:
             case ["cd", directory]:
-                self.cwd = Path(directory)
+                self.cwd /= directory
             case ["export", *assignments] if all(_ASSIGNMENT.match(one) for one in assignments):
                 self.variables |= dict(one.split("=", 1) for one in assignments)
             case ["unset", *names]:

@@ -38,5 +38,6 @@ def test_a_page_that_does_not_say_what_happens_is_found(page: str, tmp_path: Pat
         reader(tmp_path).follow(page)
 
 
-def test_commands_of_a_page_are_its_shell_lines() -> None:
-    assert commands_of("```sh\na\n\nb # c\n```\n```sql\nd\n```\n") == ["a", "b # c"]
+def test_commands_of_a_page_are_its_shell_lines_and_a_loop_is_one() -> None:
+    page = "```sh\na\n\nb # c\nfor x in 1 2; do\n  d\ndone\ne\n```\n```sql\nf\n```\n"
+    assert commands_of(page) == ["a", "b # c", "for x in 1 2; do\n  d\ndone", "e"]

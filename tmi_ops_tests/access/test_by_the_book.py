@@ -31,7 +31,7 @@ from tmi_ops.settings import StoreSettings
 from tmi_ops_tests.certificates import make_authority, skip_without_tls
 from tmi_ops_tests.commands import command, screens
 from tmi_ops_tests.deploy.files import unit
-from tmi_ops_tests.following import Reader, commands_of
+from tmi_ops_tests.following import Reader
 from tmi_ops_tests.house import House, house
 from tmi_ops_tests.webhook import Webhook, webhook
 
@@ -63,8 +63,6 @@ roles plan
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "production.md"
 HOST = "localhost"
-# Programs that cannot run here; `services` does the work of systemd.
-NOT_HERE = ("systemctl enable --now",)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,7 @@ def production(
             directory.parent,
             {"PATH": os.environ["PATH"]},
             what_is_here(server, s3, directory, heard),
-            dict.fromkeys(NOT_HERE, start),
+            {"systemctl enable --now": start},
             sql=lambda text: psql(server, text),
             hba=lambda lines: append(server.data / "pg_hba.conf", lines),
         )
@@ -198,11 +196,6 @@ def run(*arguments: str, **variables: str) -> tuple[int, str]:
         except OpsError as error:
             return error.exit_code, str(error)
     return code if isinstance(code, int) else 0, said.getvalue()
-
-
-def test_what_cannot_run_here_is_on_the_page() -> None:
-    printed = commands_of(PAGE.read_text())
-    assert [beginning for beginning in NOT_HERE if not any(line.startswith(beginning) for line in printed)] == []
 
 
 def test_the_page_is_followed_to_the_end_and_the_test_alert_arrives(production: Production) -> None:
