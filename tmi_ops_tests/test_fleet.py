@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,11 @@ def test_a_database_promises_nothing_stricter_than_its_cluster_keeps(here: Path,
         load_settings(PROCESS, here, of="staging/reports").objectives
         == load_settings(PROCESS, here, of="staging").objectives
     )
+
+
+def test_objectives_of_the_process_are_those_of_the_cluster_and_of_its_databases(here: Path) -> None:
+    told = load_settings({**PROCESS, "TMI_OPS_RPO": "5m"}, here, of="staging/billing")
+    assert told.objectives.rpo == timedelta(minutes=5)
 
 
 def test_tmi_env_chooses_as_the_argument_does(here: Path) -> None:

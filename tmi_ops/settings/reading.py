@@ -152,8 +152,8 @@ def read_source(
         source = Source(environment, None, directory, env_files(directory, environment) | process, None)
     objectives = objectives_from(source.environment, source.values)
     if declared is not None and declared.database is not None:
-        own = declared.of_the_cluster()
-        _refuse_stricter(source, objectives, objectives_from(own.environment, own.values(process, secrets=False)))
+        of_cluster = beside(declared.of_the_cluster().values(process, secrets=secrets), process, LOGINS)
+        _refuse_stricter(source, objectives, objectives_from(source.environment, of_cluster))
     return source
 
 
