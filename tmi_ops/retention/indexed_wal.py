@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from tmi_ops.retention.facts import WalFile
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.single_put import look
-from tmi_ops.wal.index import WalIndex, begins_as_told, read_index
+from tmi_ops.wal.index import WalIndex, begins_as_told, listed_behind, read_index
 from tmi_ops.wal.layout import cluster_folder, file_key, index_key
 from tmi_ops.wal.runs import Segments
 
@@ -46,19 +46,15 @@ def wal_by_index(
     if found is None or found[0].segment_size != size or not begins_as_told(store, cluster, found[0]):
         return None
     index = found[0]
-    timelines = {f"{run.timeline:08X}": run.timeline for run in index.runs}
-    if not timelines.keys() <= set(folders):
+    tail = listed_behind(store, cluster, folders, index)
+    if tail is None:
         return None
-    listed = list(top)
-    for name in folders:
-        known = index.of(timelines[name]) if name in timelines else ()
-        after = file_key(cluster, known[-1].segment(known[-1].count - 1).name) if known else ""
-        listed += store.list_objects(f"{folder}/{name}/", after=after)
+    timelines = {run.timeline for run in index.runs}
     try:
-        files = [file for timeline in timelines.values() for file in _files(store, cluster, index, timeline, since)]
+        files = [file for timeline in sorted(timelines) for file in _files(store, cluster, index, timeline, since)]
     except NotByIndexError:
         return None
-    return listed, files
+    return [*top, *tail], files
 
 
 def _files(store: ObjectStore, cluster: str, index: WalIndex, timeline: int, since: datetime) -> Iterator[WalFile]:

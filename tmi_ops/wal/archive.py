@@ -33,6 +33,7 @@ from tmi_ops.wal.index import (
     begins_as_told,
     correct,
     extended,
+    listed_behind,
     read_index,
     stored_per_day,
     uncounted,
@@ -168,23 +169,25 @@ def list_wal(
     etag = etags.get(index_key(system_identifier))
     found = read_index(store, system_identifier, etag) if etag else None
     index, seen = found or (WalIndex(segment_size=size), etag)
+    nothing = WalIndex(segment_size=size, leaving=index.leaving)
     if whole or index.segment_size != size:
-        index = WalIndex(segment_size=size, leaving=index.leaving)
+        index = nothing
     elif behind is not None:
         index = before(index, segment_at(*behind, size))
-        if not begins_as_told(store, system_identifier, index):
-            index = WalIndex(segment_size=size, leaving=index.leaving)
-    listed = list(top)
-    for name in filter(_TIMELINE.fullmatch, timelines):
-        known = index.of(int(name, 16))
-        after = file_key(system_identifier, known[-1].segment(known[-1].count - 1).name) if known else ""
-        listed += store.list_objects(f"{folder}/{name}/", after=after)
+        index = index if begins_as_told(store, system_identifier, index) else nothing
+    names = list(filter(_TIMELINE.fullmatch, timelines))
+    tail = listed_behind(store, system_identifier, names, index)
+    is_false = tail is None
+    if tail is None:
+        index = nothing
+        tail = listed_behind(store, system_identifier, names, index) or []
+    listed = [*top, *tail]
     if behind is not None and found is not None:
         index = uncounted(index, found[0], _segments_in(listed, size))
     archive = archive_of(store, system_identifier, listed, index)
-    if found is not None and (whole or behind is not None):
+    if found is not None and (whole or is_false or behind is not None):
         _correct(store, system_identifier, without(found[0], index), listed)
-    if behind is None:
+    elif behind is None:
         _keep_index(store, system_identifier, index, seen, listed)
     return archive
 

@@ -17,11 +17,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.postgres.wal_files import Segment
-from tmi_ops.store.objects import ObjectStore
+from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.packed import Limits, pack, read_packed, write_packed
 from tmi_ops.store.single_put import look
 from tmi_ops.store.trust import UntrustedError
-from tmi_ops.wal.layout import file_key, index_key
+from tmi_ops.wal.layout import cluster_folder, file_key, index_key
 from tmi_ops.wal.runs import Run, merged
 
 FORMAT_VERSION = 1
@@ -277,6 +277,32 @@ def correct(store: ObjectStore, system_identifier: str, claims: WalIndex | None,
     if lost:
         withdraw(store, system_identifier, lost)
     return len(lost)
+
+
+def listed_behind(
+    store: ObjectStore, system_identifier: str, folders: Collection[str], index: WalIndex
+) -> list[ListedObject] | None:
+    """The objects in these folders of a cluster behind what the index names of a timeline. None: it names what is not
+    there: the newest one of a timeline.
+
+    Raises:
+        StoreError: the store failed.
+    """
+    newest = {f"{run.timeline:08X}": index.of(run.timeline)[-1] for run in index.runs}
+    if not newest.keys() <= set(folders):
+        return None
+    listed: list[ListedObject] = []
+    for name in folders:
+        run = newest.get(name)
+        last = None if run is None else run.segment(run.count - 1)
+        key = "" if last is None else file_key(system_identifier, last.name)
+        ahead = file_key(system_identifier, run.segment(run.count - 2).name) if run and last and last.start else ""
+        found = store.list_objects(f"{cluster_folder(system_identifier)}/{name}/", after=ahead)
+        tail = [item for item in found if item.key >= key]
+        if last is not None and not (tail and tail[0].key == key):
+            return None
+        listed += tail if last is None else tail[1:]
+    return listed
 
 
 def begins_as_told(store: ObjectStore, system_identifier: str, index: WalIndex) -> bool:

@@ -14,16 +14,19 @@ from tmi_ops.recovery.point_in_time.confirmed import are_there
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.single_put import look
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
 from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.index import (
     KEPT_OUT,
     LONG_TAIL,
+    IndexedRun,
     ListedSegment,
     WalIndex,
     before,
     extended,
+    listed_behind,
     lost_of,
     opened_at,
     read_claims,
@@ -33,6 +36,7 @@ from tmi_ops.wal.index import (
     withdraw,
     without,
     without_segments,
+    write_index,
 )
 from tmi_ops.wal.layout import file_key, index_key
 from tmi_ops.wal.lineage import lineage
@@ -171,6 +175,48 @@ def test_the_oldest_wal_that_a_lifecycle_rule_removed_is_missed_by_a_look(store_
     looked = list_wal(store, SYSTEM, behind=(1, segment(300).start))
     assert (looked.segments[1][0].segment, len(looked.segments[1])) == (segment(5), LONG_TAIL + 5)
     assert list_wal(store, SYSTEM).segments[1][0].segment == segment(5), "and so everybody knows"
+
+
+@pytest.mark.parametrize("behind", [None, (1, segment(300).start)])
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"timeline": 1, "start": 0, "count": LONG_TAIL + 5000, "size": 1},  # it was copied from a longer archive
+        {"timeline": 7, "start": 0, "count": 100, "size": 1},  # all of the timeline was removed by hand
+    ],
+)
+def test_an_index_that_goes_on_where_nothing_is_misleads_nobody(
+    store_settings: StoreSettings, claims: dict[str, int], behind: tuple[int, int] | None
+) -> None:
+    """Neither the receiver, which would take the server for one that went back, nor a restore of the newest state."""
+    store = archived(store_settings, range(LONG_TAIL + 10))
+    index = read_claims(store, SYSTEM)
+    assert index is not None
+    runs_of_all = (*index.runs, IndexedRun(**claims)) if claims["timeline"] > 1 else (IndexedRun(**claims),)
+    head = look(store, index_key(SYSTEM))
+    assert head is not None
+    write_index(store, SYSTEM, index.model_copy(update={"runs": runs_of_all}), head.etag)
+    told = list_wal(store, SYSTEM, behind=behind)
+    assert (told.timelines, told.ends) == ((1,), {1: segment(LONG_TAIL + 10).start})
+    corrected = read_claims(store, SYSTEM)
+    assert corrected is not None
+    assert {run.timeline: (run.start + run.count * SIZE) for run in corrected.runs}.keys() == {1}
+    assert max(run.start + run.count * SIZE for run in corrected.runs) <= segment(LONG_TAIL + 10).start
+
+
+def test_what_the_index_has_is_not_listed_again(store_settings: StoreSettings) -> None:
+    store = archived(store_settings, range(LONG_TAIL + 10))
+    index = read_claims(store, SYSTEM)
+    assert index is not None
+    tail = listed_behind(store, SYSTEM, ["00000001"], index)
+    assert tail is not None
+    assert [item.key for item in tail] == [
+        file_key(SYSTEM, segment(number).name) for number in range(index.runs[-1].count, LONG_TAIL + 10)
+    ]
+    one = WalIndex(segment_size=SIZE, runs=(IndexedRun(timeline=1, start=0, count=1, size=1),))
+    tail = listed_behind(store, SYSTEM, ["00000001"], one)
+    assert tail is not None
+    assert len(tail) == LONG_TAIL + 9
 
 
 def test_retention_corrects_an_index_that_names_what_is_gone(store_settings: StoreSettings) -> None:
