@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -24,7 +23,6 @@ from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.catalogue import discard, list_backups
 from tmi_ops.store.folders import folders_of
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.s3.client import connect_store, store_session
 from tmi_ops_tests.killable_s3 import killable_s3
 from tmi_ops_tests.physical import Progress, kill, nothing_is_left, physical_cluster, settings_for, slots
 from tmi_ops_tests.store.faulty_proxy import Fault, faulty_proxy
@@ -82,7 +80,7 @@ def test_a_store_killed_in_the_middle_fails_the_backup_which_then_does_not_exist
     with killable_s3(tmp_path / "s3") as s3:
         settings = settings_for(cluster.address, s3.settings, tmp_path / "home")
         patient = open_store(settings.store, settings.environment)
-        store = dataclasses.replace(patient, client=connect_store(store_session(), s3.settings, patience_s=1))
+        store = patient.patient(s3.settings, 1)
         with pytest.raises(StoreError, match="could not be reached") as caught:
             back_up_base(settings, store, Progress(after=8 << 20, then=s3.kill))
         assert caught.value.transient

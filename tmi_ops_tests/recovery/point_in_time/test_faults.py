@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import shutil
@@ -24,7 +23,6 @@ from tmi_ops.recovery.point_in_time.execution import execute_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import open_store
-from tmi_ops.store.s3.client import connect_store, store_session
 from tmi_ops_tests.killable_s3 import KillableS3, killable_s3
 from tmi_ops_tests.physical import Progress
 from tmi_ops_tests.raw_s3 import delete_raw, key_ending, raw_client, stored_keys
@@ -212,7 +210,7 @@ def test_a_store_that_stays_dead_fails_the_restore_and_leaves_nothing(
     settings = past.settings.model_copy(update={"store": own_s3.settings})
     patient = open_store(settings.store, settings.environment)
     plan = plan_to(patient, Target(lsn=past.late.lsn), settings.home / "scratch")
-    store = dataclasses.replace(patient, client=connect_store(store_session(), settings.store, patience_s=1))
+    store = patient.patient(settings.store, 1)
     report = Progress(after=1, then=own_s3.kill, of="fetch and extract")
     # A small base backup may be here whole already; then it is the replay that waits for WAL in vain.
     with pytest.raises((StoreError, RecoveryError), match="could not be reached") as caught:
