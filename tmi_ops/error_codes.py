@@ -61,15 +61,23 @@ class Code(Enum):
     PROGRAM_VERSION = 1220, "A PostgreSQL program has the wrong version.", "Install the version in the HINT."
 
     # 13: the store
-    STORE = 1300, "The S3 store answered with an error.", "Follow the HINT, or run `tmi-ops doctor`."
+    STORE = 1300, "The store answered with an error.", "Follow the HINT, or run `tmi-ops doctor`."
     STORE_UNREACHABLE = 1301, "The S3 store could not be reached.", "Check TMI_OPS_S3_ENDPOINT_URL and the network."
     STORE_KEYS_REJECTED = (
         1302,
         "The S3 store rejected the access keys, or there are none.",
         "Check TMI_OPS_S3_ACCESS_KEY_ID.",
     )
-    STORE_RIGHT_MISSING = 1303, "The access keys lack a right.", "Grant the policy of their purpose: docs/iam."
-    STORE_ADDRESS = 1304, "The bucket, endpoint or region is missing or wrong.", "Correct the setting in the HINT."
+    STORE_RIGHT_MISSING = (
+        1303,
+        "The access keys or the account lack a right.",
+        "Grant the policy of their purpose: docs/iam.",
+    )
+    STORE_ADDRESS = (
+        1304,
+        "The bucket, endpoint, region or directory is missing or wrong.",
+        "Correct the setting in the HINT.",
+    )
     OBJECT_MISSING = 1310, "An object is not in the store.", "Find out who deleted it; a versioned bucket still has it."
     NO_SUCH_BACKUP = 1311, "No backup has this id, or several ids begin so.", "See `tmi-ops backups`."
     OBJECT_EXISTS = (

@@ -88,7 +88,7 @@ class ProgramError(OpsError):
 
 
 class StoreError(OpsError):
-    """The S3 store could not be reached, refused us, or lacks an object."""
+    """The store could not be reached, refused us, or lacks an object."""
 
     default_code = Code.STORE
 

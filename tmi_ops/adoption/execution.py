@@ -18,8 +18,7 @@ from tmi_ops.postgres.wal_stream import identify
 from tmi_ops.progress import Report
 from tmi_ops.settings import Purpose, Settings
 from tmi_ops.settings.env_file import write_values
-from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.s3.bucket import make_bucket
+from tmi_ops.store.objects import ObjectStore, make_place, open_store
 
 POLL_S = 2.0
 Answer = TypeVar("Answer")
@@ -106,9 +105,9 @@ class Adoption:
 
     def _make_bucket(self) -> str:
         settings = self.read(None).store
-        make_bucket(settings)
+        make_place(settings)
         self.store()
-        return f"bucket {settings.bucket} exists"
+        return f"{settings.describe()} exists"
 
     def _make_keys(self) -> str:
         from tmi_ops.store.keys import kept_keys, make_keys

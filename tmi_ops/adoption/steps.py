@@ -93,7 +93,7 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
         Step(
             StepName.SETTINGS,
             f"write {', '.join(found.given) or 'nothing'} to {found.env_file} (only you can read it)",
-            "" if found.given else "the settings name a database and a bucket",
+            "" if found.given else "the settings name a database and a store",
         ),
         *(roles if found.wants_roles or found.has_roles else ()),
         Step(
@@ -101,7 +101,7 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
             "connect to the database and for replication; if pg_hba.conf lacks a line, show it and retry",
             "both connections work" if found.connects else "",
         ),
-        Step(StepName.BUCKET, "create the bucket", "it exists" if found.bucket else ""),
+        Step(StepName.BUCKET, "create the bucket, or the directory of the store", "it exists" if found.bucket else ""),
         *(keys if found.wants_keys or found.has_keys else ()),
         Step(StepName.BASE, "take a base backup of the whole cluster", there.base or ""),
         Step(StepName.WAL, "archive WAL up to now; a replication slot retains what follows"),

@@ -179,6 +179,8 @@ def _asked(known: Mapping[str, str], *, ask: bool) -> dict[str, str]:
     answers: dict[str, str] = {}
     if "TMI_DATABASE_URL" in known:
         known = {**known, **{name: "" for name in QUESTIONS if name.startswith("POSTGRES_")}}
+    if "TMI_OPS_STORE_DIRECTORY" in known:
+        known = {**known, **{name: "" for name in QUESTIONS if name.startswith("TMI_OPS_S3_")}}
     for name, (question, otherwise) in QUESTIONS.items():
         if name in known or (name == "TMI_OPS_S3_SECRET_ACCESS_KEY" and not _is_needed(known, answers)):
             continue

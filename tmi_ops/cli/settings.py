@@ -19,7 +19,7 @@ def settings() -> None:
         "database": f"{current.postgres.describe()} sslmode={current.postgres.sslmode}",
         "roles": _roles(current),
         "cache": current.redis.describe() if current.redis else "not configured (REDIS_HOST, TMI_REDIS_URL)",
-        "store": store.describe() if store.bucket else "not configured: set TMI_OPS_S3_BUCKET",
+        "store": store.describe() if store.is_configured else "not configured: set TMI_OPS_S3_BUCKET",
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
         "signatures": _signatures(store),
         "RPO objective": time_words(current.objectives.rpo.total_seconds()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from tmi_ops.diagnosis.finding import Diagnosis
 from tmi_ops.diagnosis.reaching import REACHING
 from tmi_ops.diagnosis.scheduling import SCHEDULING_LINKS
 from tmi_ops.diagnosis.store import STORE_LINKS
+from tmi_ops.diagnosis.store_directory import DIRECTORY_LINKS
 from tmi_ops.diagnosis.trust import TRUST_LINKS
 from tmi_ops.diagnosis.wal import WAL_LINKS
+from tmi_ops.errors import OpsError
 
 CHAIN: tuple[Link, ...] = (
     *CONFIGURATION_LINKS,
@@ -27,6 +30,7 @@ CHAIN: tuple[Link, ...] = (
     *ROOM_LINKS,
     *WAL_LINKS,
     *STORE_LINKS,
+    *DIRECTORY_LINKS,
     *TRUST_LINKS,
     *CACHE_LINKS,
     *SCHEDULING_LINKS,
@@ -54,9 +58,17 @@ def diagnose(
     context = DiagnosisContext(process, directory or Path.cwd(), process if dagster is None else dagster)
     results: list[Result] = []
     try:
-        for result in walk(CHAIN, context):
+        for result in walk(_links(context), context):
             results.append(result)
             watch(result)
     finally:
         context.close()
     return Diagnosis(process.get("TMI_ENV", "development").strip(), datetime.now(UTC), tuple(results))
+
+
+def _links(context: DiagnosisContext) -> tuple[Link, ...]:
+    """Those of a directory only where the store is one; of a server all, as a directory lacks what they check."""
+    with suppress(OpsError):
+        if context.settings.store.directory is not None:
+            return CHAIN
+    return tuple(link for link in CHAIN if link not in DIRECTORY_LINKS)

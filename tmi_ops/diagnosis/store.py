@@ -23,11 +23,12 @@ _PRECONDITION_FAILED = 412
 
 def look_at_settings(context: DiagnosisContext) -> Answer:
     settings = context.settings.store
-    if not settings.bucket:
+    if not settings.is_configured:
         return critical(
             "TMI_OPS_S3_BUCKET is not set",
             "there is no place for backups",
             "set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS)",
+            "or TMI_OPS_STORE_DIRECTORY, for a directory of this machine",
             *(["tmi-ops up  # or start the embedded stack, which has a store"] if _may_use_stack(context) else []),
         )
     url = urlsplit(settings.endpoint_url or "https://")
@@ -58,6 +59,8 @@ def _look_at_keys_of_age(context: DiagnosisContext) -> Answer | None:
 def look_at_address(context: DiagnosisContext) -> Answer:
     """Whether an S3 server answers at the endpoint; if nothing answers, check its name and port."""
     endpoint = context.settings.store.public_endpoint
+    if context.settings.store.directory is not None:
+        return not_applicable("the store is a directory: there is no S3 server")
     answer = _visit(context).listing
     if answer.code == UNREACHABLE:
         # Only now: with an HTTP proxy, name and port need not be reachable from here.

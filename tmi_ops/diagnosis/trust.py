@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from tmi_ops.checks.finding import Answer, critical, fine, unknown, warning
+from tmi_ops.checks.finding import Answer, critical, fine, not_applicable, unknown, warning
 from tmi_ops.diagnosis.chain import Link
 from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
@@ -44,6 +44,8 @@ def look_at_way_to_store(context: DiagnosisContext) -> Answer:
 
 def way_to_store(settings: Settings) -> Answer:
     endpoint = settings.store.endpoint_url
+    if settings.store.directory is not None:
+        return not_applicable("the store is a directory: nothing is sent over a network")
     if endpoint is None:
         return fine("https, to AWS")
     if endpoint.rstrip("/") != settings.store.public_endpoint.rstrip("/"):

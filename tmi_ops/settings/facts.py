@@ -123,8 +123,9 @@ StorePurpose = Literal["everything", "write", "prove", "prune"]
 
 
 class StoreSettings(_Facts):
-    """The store. Without access keys, boto3's default credential chain is used.
+    """The store: a bucket, or a directory of this machine. Without access keys, AWS's default credential chain is used.
 
+    `directory`: absolute; then there is no bucket, and nothing that only a server has: keys, locks, versions.
     `age_recipients`: age public keys; with any, every object is encrypted before it is sent.
     `age_identity_file`: the private key; needed only for reading.
     `signing_key_file`: minisign's secret key; with it every document is signed. `trusted_keys`: public keys, or files
@@ -134,6 +135,7 @@ class StoreSettings(_Facts):
     """
 
     bucket: str | None = None
+    directory: Path | None = None
     prefix: str = "tmi-ops"
     endpoint_url: str | None = None
     region: str = "us-east-1"
@@ -152,7 +154,21 @@ class StoreSettings(_Facts):
         """The endpoint's URL without user and password."""
         return without_credentials(self.endpoint_url or "")
 
+    @property
+    def is_configured(self) -> bool:
+        return bool(self.bucket) or self.directory is not None
+
+    def root(self, environment: str) -> str:
+        """What precedes the keys of an environment's objects, with a slash at its end."""
+        return "/".join(part for part in (self.prefix.strip("/"), environment) if part) + "/"
+
+    def address(self, environment: str) -> str:
+        """Where an environment's objects are, as a URL or a path, with a slash at its end."""
+        return f"{self.directory or 's3://' + (self.bucket or 'BUCKET')}/{self.root(environment)}"
+
     def describe(self) -> str:
+        if self.directory is not None:
+            return str(self.directory / self.prefix)
         if self.bucket is None:
             return "no store (TMI_OPS_S3_BUCKET is not set)"
         where = f" at {self.public_endpoint}" if self.endpoint_url else ""

@@ -36,7 +36,7 @@ VARIABLE = "TMI_OPS_CONFIG"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
 _LONGEST_BYTES = 10_000_000
 # The same for all databases of a cluster.
-_OF_THE_CLUSTER = ("POSTGRES_HOST", "POSTGRES_PORT", "TMI_DATABASE_URL", "TMI_OPS_S3_")
+_OF_THE_CLUSTER = ("POSTGRES_HOST", "POSTGRES_PORT", "TMI_DATABASE_URL", "TMI_OPS_S3_", "TMI_OPS_STORE_")
 _OF_THE_PROCESS = ("TMI_ENV", VARIABLE, "TMI_OPS_RUN_ID", "TMI_OPS_UI_HOSTS")
 _PAGE = "see docs/fleet.md"
 

@@ -44,6 +44,7 @@ REDIS_VARIABLES, TMI_REDIS_VARIABLES = (
     for prefix in ("REDIS_", "TMI_REDIS_")
 )
 STORE_VARIABLES = {
+    "directory": "TMI_OPS_STORE_DIRECTORY",
     "bucket": "TMI_OPS_S3_BUCKET",
     "prefix": "TMI_OPS_S3_PREFIX",
     "endpoint_url": "TMI_OPS_S3_ENDPOINT_URL",
@@ -141,7 +142,26 @@ def store_from(values: Mapping[str, str], home: Path, environment: str) -> Store
     if values.get(RETAIN):
         fields["retain"] = retain_of(values[RETAIN])
     fields["seen_file"] = home / "trust" / f"{environment}.seen.json"
+    _require_one_place(fields)
     return StoreSettings.model_validate(fields)
+
+
+def _require_one_place(fields: Mapping[str, object]) -> None:
+    """Raises:
+    SettingsError: the store is a directory and a bucket, or a directory that depends on where a process was started.
+    """
+    if "directory" not in fields:
+        return
+    if "bucket" in fields:
+        raise SettingsError(
+            "TMI_OPS_STORE_DIRECTORY and TMI_OPS_S3_BUCKET are both set, but there is one store.",
+            hint="unset one of them: `tmi-ops settings` shows where each comes from",
+        )
+    if not Path(str(fields["directory"])).is_absolute():
+        raise SettingsError(
+            f"TMI_OPS_STORE_DIRECTORY is not an absolute path: {fields['directory']}.",
+            hint="write it from the root on, such as /srv/backups",
+        )
 
 
 def _prefix(text: str) -> str:

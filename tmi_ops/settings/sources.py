@@ -46,7 +46,7 @@ def env_files(directory: Path, environment: str) -> dict[str, str]:
 _GROUPS = (
     ("POSTGRES_", "TMI_DATABASE_URL"),
     ("REDIS_", "TMI_REDIS_"),
-    ("TMI_OPS_S3_",),
+    ("TMI_OPS_S3_", "TMI_OPS_STORE_DIRECTORY"),
 )
 
 

@@ -1,1 +1,1 @@
-"""The S3 backup store: streaming objects, layout, manifests and catalogue, encryption."""
+"""The backup store: streaming objects, layout, manifests and catalogue, encryption, over a back end."""

@@ -1,4 +1,4 @@
-"""What a back end of the store must do, and the values that it speaks in. See `s3/`.
+"""What a back end of the store must do, and the values that it speaks in. See `s3/` and `directory/`.
 
 Keys are relative to the environment's root. What a back end says is done is durable, and every reader sees it at once.
 A missing object is an ObjectMissingError unless a verb says otherwise; any other failure is a StoreError that names the
@@ -130,7 +130,7 @@ class Guard(Protocol):
 
 
 class Backend(Protocol):
-    """One environment's objects."""
+    """One environment's objects: what `tmi_ops_tests/store/test_backend_contract.py` asks of every back end."""
 
     @property
     def root(self) -> str:
@@ -145,7 +145,8 @@ class Backend(Protocol):
         """The root as a URL, with a slash at its end."""
 
     def guide_words(self) -> Mapping[str, str]:
-        """What RESTORE.md says of this store, by placeholder. No credentials."""
+        """What RESTORE.md says of this store, by placeholder. `CONNECT` is its step 1, and may have the others in it.
+        No credentials."""
 
     @property
     def guard(self) -> Guard | None:
@@ -165,12 +166,14 @@ class Backend(Protocol):
 
         Raises:
             ObjectMissingError: there is none; raised by the call itself.
-            IntegrityError: from the iterator: the object was replaced while it was read. Versions are never mixed.
+            IntegrityError: from the iterator: the object was replaced while it was read. A back end may go on with
+                the old bytes instead; it never mixes the two.
         """
 
     def objects(self, prefix: str, *, after: str = "") -> Iterator[ListedObject]:
         """All objects whose key begins with `prefix`, in the order of their keys' UTF-8 bytes; none is no error. What
-        is stored or deleted meanwhile may be missing or not; everything else is there once.
+        is stored or deleted meanwhile may be missing or not; everything else is there once. Some servers (SeaweedFS)
+        sort a folder by its name without the slash: `c/x` before `c-x`.
 
         Args:
             after: only those whose key sorts behind this one.
@@ -178,10 +181,12 @@ class Backend(Protocol):
 
     def level(self, folder: str, *, after: str = "") -> tuple[list[ListedObject], list[str]]:
         """The objects directly below a folder, and the names of the folders in it that hold objects, both sorted.
+        A server may name a folder for a while whose last object was deleted.
 
         Args:
             folder: ends with a slash; empty: the root.
-            after: only objects and folders whose key sorts behind this one.
+            after: only objects and folders whose key sorts behind this one. Of a folder of just this name, servers
+                differ.
         """
 
     def put(

@@ -22,7 +22,7 @@ from tmi_ops.store.encryption import ByteSink, EncryptingSink, decrypted, parse_
 from tmi_ops.store.manifest import StoredObject
 from tmi_ops.store.trust import Trust, read_trust
 
-__all__ = ["AtHand", "ListedObject", "ObjectStore", "open_store"]
+__all__ = ["AtHand", "ListedObject", "ObjectStore", "make_place", "open_store"]
 
 DELETE_BATCH = 1000
 
@@ -218,33 +218,36 @@ class ObjectStore:
 
     def patient(self, settings: StoreSettings, patience_s: float) -> ObjectStore:
         """The same store, through connections that repeat a request for so long before its failure counts."""
-        return replace(self, backend=_backend(settings, self.root, patience_s))
+        if settings.directory is not None:
+            return self
+        from tmi_ops.store.s3.backend import bucket_backend
+
+        return replace(self, backend=bucket_backend(settings, self.root, patience_s))
 
 
 def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False) -> ObjectStore:
-    """Reach the store and see that the bucket answers to our keys. Quick to fail.
+    """Reach the store and see that the bucket answers to our keys, or the directory is there. Quick to fail.
 
     Args:
         hurried: stay quick to fail with every request after that, for what has something else to fall back on.
 
     Raises:
-        StoreError: no bucket is configured or it does not exist, the endpoint or the keys are wrong, or a recipient
+        StoreError: no store is configured or it does not exist, the endpoint or the keys are wrong, or a recipient
             is not an age public key; the message names the next step.
         SettingsError: a signing or trusted key cannot be read.
     """
-    if not settings.bucket:
+    if not settings.is_configured:
         raise StoreError(
-            "No bucket is configured.",
-            hint="set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS), or start the "
-            "embedded stack with `tmi-ops up`",
+            "No store is configured.",
+            hint="set TMI_OPS_S3_BUCKET (and TMI_OPS_S3_ENDPOINT_URL for a server other than AWS), or "
+            "TMI_OPS_STORE_DIRECTORY, or start the embedded stack with `tmi-ops up`",
             code=Code.STORE_ADDRESS,
         )
     if settings.age_recipients:
         parse_recipients(settings.age_recipients)
     trust = read_trust(environment, settings.signing_key_file, settings.trusted_keys)
-    root = "/".join(part for part in (settings.prefix.strip("/"), environment) if part) + "/"
     store = ObjectStore(
-        _opened(settings, root, hurried=hurried),
+        _opened(settings, settings.root(environment), hurried=hurried),
         recipients=settings.age_recipients,
         identity_file=settings.age_identity_file,
         trust=trust,
@@ -256,16 +259,30 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
     return replace(store, trust=replace(trust, records=Records(store)))
 
 
+def make_place(settings: StoreSettings) -> None:
+    """Create the bucket or the directory, unless it exists. May be repeated.
+
+    Raises:
+        StoreError: it cannot be created.
+    """
+    if settings.directory is not None:
+        from tmi_ops.store.directory.opening import make_directory
+
+        make_directory(settings)
+    else:
+        from tmi_ops.store.s3.bucket import make_bucket
+
+        make_bucket(settings)
+
+
 def _opened(settings: StoreSettings, root: str, *, hurried: bool) -> Backend:
+    if settings.directory is not None:
+        from tmi_ops.store.directory.opening import open_directory
+
+        return open_directory(settings, root)
     from tmi_ops.store.s3.backend import open_bucket
 
     return open_bucket(settings, root, hurried=hurried)
-
-
-def _backend(settings: StoreSettings, root: str, patience_s: float) -> Backend:
-    from tmi_ops.store.s3.backend import bucket_backend
-
-    return bucket_backend(settings, root, patience_s)
 
 
 def _stored_object(key: str, stored: Digest, plain: Digest | None) -> StoredObject:

@@ -17,8 +17,8 @@ def recovery_sheet(
     environment: str, store: StoreSettings, age_keys: Sequence[str], trusted: Sequence[TrustedKey], now: datetime
 ) -> str:
     """The text of the sheet, one page. It contains private age keys: never store it on a disk that is backed up."""
-    root = "/".join(part for part in (store.bucket or "BUCKET", store.prefix, environment) if part)
     where = f" at {store.public_endpoint}" if store.endpoint_url else ""
+    place = store.address(environment) + ("" if store.directory else f"{where}  (region {store.region})")
     return "\n".join(
         [
             f"RECOVERY SHEET OF {environment.upper()}          written {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
@@ -26,10 +26,10 @@ def recovery_sheet(
             "Print this sheet, keep it in a safe away from the database and the store, then delete the file.",
             "Anybody who has it can read every backup. Without these keys, encrypted backups are lost.",
             "",
-            f"Backups:      s3://{root}/{where}  (region {store.region})",
+            f"Backups:      {place}",
             "              The store's access keys are not on this sheet.",
             f"To recover:   with tmi_ops, run `tmi-ops -e {environment} recover everything`",
-            "              without tmi_ops, follow RESTORE.md in the bucket; it needs standard tools only",
+            "              without tmi_ops, follow RESTORE.md in the store; it needs standard tools only",
             "",
             "Private age keys (put these lines into the file TMI_OPS_AGE_IDENTITY_FILE names):",
             *(f"  {key}" for key in age_keys),

@@ -31,7 +31,7 @@ def write_restore_guide(store: ObjectStore) -> bool:
 def restore_guide(store: ObjectStore) -> str:
     """The guide, with this store's addresses in its commands."""
     text = (files("tmi_ops.store") / GUIDE_KEY).read_text(encoding="utf-8")
-    words = {"ENVIRONMENT": store.root.rstrip("/").rpartition("/")[2], **store.backend.guide_words()}
+    words = {**store.backend.guide_words(), "ENVIRONMENT": store.root.rstrip("/").rpartition("/")[2]}
     for name, word in words.items():
         text = text.replace(f"@{name}@", word)
     return text

@@ -69,7 +69,8 @@ class ServerFacts:
 def slot_name(settings: Settings) -> str:
     """The slot of one environment's archive in one store: `tmi_ops_production_1a2b3c4d`. No two archives share one."""
     store = settings.store
-    place = "\n".join((store.public_endpoint, store.bucket or "", store.prefix, settings.environment))
+    top = store.bucket or str(store.directory or "")
+    place = "\n".join((store.public_endpoint, top, store.prefix, settings.environment))
     environment = re.sub(r"[^a-z0-9]", "_", settings.environment.lower())[:40]
     return f"tmi_ops_{environment}_{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 

@@ -13,6 +13,7 @@ from tmi_ops.adoption import leaving
 from tmi_ops.adoption.execution import Adoption
 from tmi_ops.adoption.state import Protection, read_protection
 from tmi_ops.adoption.steps import StepName
+from tmi_ops.cli.init import _asked
 from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
@@ -78,3 +79,15 @@ def test_keys_that_were_made_before_an_interruption_are_used_and_a_strangers_buc
         patch.setattr("tmi_ops.store.s3.bucket.connect_store", lambda *_, **__: Taken())
         with pytest.raises(StoreError, match="belongs to another AWS account"):
             adoption.do(StepName.BUCKET)
+
+
+def test_a_store_that_is_a_directory_is_made_and_nothing_of_a_server_is_asked(tmp_path: Path) -> None:
+    given = {"TMI_OPS_HOME": str(tmp_path), "TMI_OPS_STORE_DIRECTORY": str(tmp_path / "disk" / "backups")}
+    adoption = Adoption(lambda _: load_settings(given), lambda: given, tmp_path / ".env", given, 0, SilentReport())
+    assert adoption.do(StepName.BUCKET) == f"{tmp_path}/disk/backups/tmi-ops exists"
+    assert adoption.do(StepName.BUCKET)
+    known = {**given, "TMI_DATABASE_URL": "postgresql://db"}
+    assert _asked(known, ask=False) == {}
+    adoption.do(StepName.KEYS)
+    (sheet,) = (tmp_path / "keys").glob("*sheet*")
+    assert f"Backups:      {tmp_path}/disk/backups/tmi-ops/development/\n" in sheet.read_text()

@@ -17,6 +17,7 @@ from tmi_ops.store.locking import lock_request
 from tmi_ops.store.s3.client import PATIENCE_S, READ_TIMEOUT_S, connect_store, store_session
 from tmi_ops.store.s3.download import Source, read_object
 from tmi_ops.store.s3.guard import S3Guard
+from tmi_ops.store.s3.guide import CONNECT
 from tmi_ops.store.s3.put import Puts
 from tmi_ops.store.s3.refusals import error_code, refusals_explained
 from tmi_ops.store.s3.upload import Upload
@@ -45,7 +46,12 @@ class S3Backend:
 
     def guide_words(self) -> dict[str, str]:
         endpoint = without_credentials(self.client.meta.endpoint_url)
-        return {"ROOT": self.url.rstrip("/"), "ENDPOINT": endpoint, "REGION": self.client.meta.region_name}
+        return {
+            "CONNECT": CONNECT,
+            "ROOT": self.url.rstrip("/"),
+            "ENDPOINT": endpoint,
+            "REGION": self.client.meta.region_name,
+        }
 
     @property
     def guard(self) -> S3Guard:

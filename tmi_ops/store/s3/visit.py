@@ -61,7 +61,7 @@ class StoreVisit:
 
     @property
     def root(self) -> str:
-        return "/".join(part for part in (self.settings.prefix, self.environment) if part) + "/"
+        return self.settings.root(self.environment)
 
     @property
     def key(self) -> str:

@@ -1,0 +1,53 @@
+"""Finding, checking and making the directory of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tmi_ops.error_codes import Code
+from tmi_ops.errors import StoreError
+from tmi_ops.settings import StoreSettings
+from tmi_ops.store.directory.backend import DirectoryBackend
+from tmi_ops.store.directory.places import OWN_FOLDER
+from tmi_ops.store.directory.refusals import failures_explained
+
+
+def open_directory(settings: StoreSettings, root: str) -> DirectoryBackend:
+    """Raises:
+    StoreError: it does not exist, is no directory, cannot be read, or is asked for what no directory can do.
+    """
+    directory, where = _directory(settings), settings.describe()
+    if settings.retain is not None:
+        raise StoreError(
+            f"A directory cannot lock objects, but TMI_OPS_RETAIN requires it of {where}.",
+            hint="unset TMI_OPS_RETAIN, or use a bucket with Object Lock",
+            code=Code.STORE_ADDRESS,
+        )
+    if root.startswith(f"{OWN_FOLDER}/"):
+        raise StoreError(
+            f"{OWN_FOLDER} is the store's own folder.", hint="choose another prefix", code=Code.STORE_ADDRESS
+        )
+    if not directory.is_dir():
+        raise StoreError(
+            f"The directory {directory} does not exist.",
+            hint=f"mount its disk, or create it: `mkdir -m 700 {directory}`",
+            code=Code.STORE_ADDRESS,
+        )
+    with failures_explained(where):
+        next(directory.iterdir(), None)
+    return DirectoryBackend(directory, root, where)
+
+
+def make_directory(settings: StoreSettings) -> None:
+    """Create the directory of the settings, for its owner only. May be repeated.
+
+    Raises:
+        StoreError: it cannot be created.
+    """
+    with failures_explained(settings.describe()):
+        _directory(settings).mkdir(0o700, parents=True, exist_ok=True)
+
+
+def _directory(settings: StoreSettings) -> Path:
+    assert settings.directory is not None  # noqa: S101 - of a store that is a directory
+    return settings.directory

@@ -1,0 +1,130 @@
+"""Folders and files below one directory, by keys. No key leads out of it: symbolic links are never followed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmi_ops.store.directory.refusals import bad_key
+
+LONGEST_NAME = 255
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Backups hold whatever the database holds.
+_OWNER_ONLY = 0o700
+# How often a folder that another process removes, as it is empty, is made again.
+_MAKINGS = 100
+
+
+def parts_of(key: str) -> list[str]:
+    """The folders of a key and its file.
+
+    Raises:
+        StoreError: no file can have this key, or it would lead out of the directory.
+    """
+    parts = key.split("/")
+    for part in parts:
+        try:
+            size = len(part.encode())
+        except UnicodeEncodeError:
+            raise bad_key(key) from None
+        if part in ("", ".", "..") or "\0" in part or size > LONGEST_NAME:
+            raise bad_key(key)
+    return parts
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A directory that has a file for each key.
+
+    `below`: its folders below `top`. `lasting`: the folders of keys must survive a power failure.
+    """
+
+    top: Path
+    below: tuple[str, ...] = ()
+    lasting: bool = True
+
+    @contextmanager
+    def folder(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        """A descriptor of a folder.
+
+        Raises:
+            FileNotFoundError: there is none, and it was not to be created.
+            NotADirectoryError: something else is there, such as a symbolic link.
+        """
+        descriptor = self._made(parts) if create else self._opened(parts)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def remove_empty(self, parts: Sequence[str]) -> None:
+        """Remove a folder and those above it, as far as they are empty; never the top."""
+        for depth in range(len(parts), 0, -1):
+            try:
+                with self.folder(parts[: depth - 1]) as above:
+                    os.rmdir(parts[depth - 1], dir_fd=above)
+            except OSError:
+                return
+
+    def walk(self, beginning: str, prefix: str, after: str) -> Iterator[str]:
+        """The keys of all files that begin with `prefix` and sort behind `after`, by their bytes.
+
+        Args:
+            beginning: the folder to look in; empty, or with a slash at its end.
+        """
+        for name in self.names(beginning):
+            key = f"{beginning}{name}"
+            if not name.endswith("/"):
+                if key.startswith(prefix) and key > after:
+                    yield key
+            elif (key.startswith(prefix) or prefix.startswith(key)) and (key > after or after.startswith(key)):
+                yield from self.walk(key, prefix, after)
+
+    def names(self, folder: str) -> list[str]:
+        """The files in a folder and, with a slash at their end, the folders in it, as their keys sort."""
+        try:
+            with self.folder(folder.split("/")[:-1]) as descriptor, os.scandir(descriptor) as found:
+                return sorted(
+                    f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+                    for entry in found
+                    if _is_ours(entry)
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _opened(self, parts: Sequence[str]) -> int:
+        descriptor = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for part in (*self.below, *parts):
+            above = descriptor
+            try:
+                descriptor = os.open(part, _FOLDER, dir_fd=above)
+            finally:
+                os.close(above)
+        return descriptor
+
+    def _made(self, parts: Sequence[str]) -> int:
+        for attempt in range(1, _MAKINGS + 1):
+            try:
+                return self._opened(parts)
+            except FileNotFoundError:
+                if attempt == _MAKINGS:
+                    raise
+            whole, top = (*self.below, *parts), Tree(self.top)
+            for depth in range(1, len(whole) + 1):
+                with suppress(FileExistsError, FileNotFoundError), top.folder(whole[: depth - 1]) as above:
+                    os.mkdir(whole[depth - 1], _OWNER_ONLY, dir_fd=above)
+                    if self.lasting:
+                        os.fsync(above)
+        raise AssertionError
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a folder whose name can be part of a key."""
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return False
+    return entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
