@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, SettingsError, StoreError
 from tmi_ops.settings import Retain, StoreSettings, load_settings
-from tmi_ops.store.backend import IfUnchanged
+from tmi_ops.store.backend import IfUnchanged, ObjectChangedError
 from tmi_ops.store.directory.backend import DirectoryBackend
 from tmi_ops.store.directory.labels import Label, label_of, parse, to_bytes, while_replacing
 from tmi_ops.store.directory.refusals import failures_explained
@@ -24,6 +26,7 @@ from tmi_ops.store.restore_guide import restore_guide
 from tmi_ops.store.single_put import get_single
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 
+ROUNDS = 20
 OLD, NEW, TWIN = Label("aa", 2, {"a": "1"}), Label("bb", 3, {"b": "2"}), Label("cc", 2, {})
 
 
@@ -164,6 +167,28 @@ def test_altered_bytes_are_noticed(store: ObjectStore, root: Path) -> None:
     (root / "x").write_bytes(b"evil")
     with pytest.raises(IntegrityError, match="altered"):
         get_single(store, "x")
+
+
+def _count_up(directory: Path) -> None:
+    """As a process of its own: replaces the number with the next one, as often as it wins."""
+    backend = open_store(StoreSettings(directory=directory), ENVIRONMENT).backend
+    won = 0
+    while won < ROUNDS:
+        body, head = backend.get("number")
+        with suppress(ObjectChangedError):
+            backend.put("number", f"{int(body) + 1}".encode(), condition=IfUnchanged(head.etag))
+            won += 1
+
+
+def test_processes_that_count_together_lose_no_step(backend: DirectoryBackend) -> None:
+    backend.put("number", b"0")
+    counting = [get_context("fork").Process(target=_count_up, args=(backend.directory,)) for _ in range(3)]
+    for process in counting:
+        process.start()
+    for process in counting:
+        process.join()
+    assert [process.exitcode for process in counting] == [0, 0, 0]
+    assert backend.get("number")[0] == f"{3 * ROUNDS}".encode()
 
 
 _WRITER = """

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.errors import IntegrityError, ObjectMissingError, StoreError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.s3 import download, upload
@@ -200,22 +200,6 @@ def test_a_download_given_up_early_ends_its_threads(encrypting_store: ObjectStor
     assert threading.active_count() <= before
 
 
-def test_a_second_conditional_put_is_refused_and_the_first_object_stays(store: ObjectStore) -> None:
-    store.put_if_absent("manifest.json", b"first")
-
-    with pytest.raises(ObjectExistsError, match=r"manifest\.json already exists"):
-        store.put_if_absent("manifest.json", b"second")
-
-    assert store.get_bytes("manifest.json") == b"first"
-
-
-def test_put_bytes_replaces(store: ObjectStore) -> None:
-    store.put_bytes("RESTORE.md", b"old")
-    store.put_bytes("RESTORE.md", b"new")
-
-    assert store.get_bytes("RESTORE.md") == b"new"
-
-
 def test_listings_show_keys_below_the_environment_only(store: ObjectStore, raw: RawBucket) -> None:
     for key in ("logical/b/1", "logical/a/1", "logical/a/2", "RESTORE.md"):
         store.put_bytes(key, b"12345")
@@ -228,19 +212,6 @@ def test_listings_show_keys_below_the_environment_only(store: ObjectStore, raw: 
     assert store.list_folders("logical") == store.list_folders("logical/") == ["a", "b"]
     assert store.list_folders("") == ["logical"]
     assert store.list_folders("base") == []
-
-
-@pytest.mark.slow
-def test_listing_and_deleting_go_beyond_one_page_of_a_thousand(store: ObjectStore) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    keys = [f"many/{number:04}" for number in range(1010)]
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda key: store.put_bytes(key, b""), keys))
-
-    assert [item.key for item in store.list_objects("many/")] == keys
-    store.delete([*keys, "many/never-there"])
-    assert list(store.list_objects("many/")) == []
 
 
 def test_stale_uploads_are_aborted_by_age_and_below_the_prefix_only(store: ObjectStore, raw: RawBucket) -> None:
