@@ -32,10 +32,10 @@ class Activity:
     Before a command has shown anything, the line says that it works, whatever it does. Afterwards it appears between
     whole lines only, and only while a server is awaited: a service that sleeps has nothing to say.
 
-    Shows nothing if the stream is no terminal, or one that cannot clear a line.
+    Shows nothing if the stream is closed, no terminal, or one that cannot clear a line.
     """
 
-    def __init__(self, stream: TextIO, after_s: float = AFTER_S) -> None:
+    def __init__(self, stream: TextIO | None, after_s: float = AFTER_S) -> None:
         self._stream = stream
         self._after_s = after_s
         self._lock = threading.RLock()
@@ -44,7 +44,7 @@ class Activity:
         self._spoke = False
         self._in_a_line = False
         self._shows = False
-        if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        if stream is None or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
             self._over.set()
 
     def __enter__(self) -> Activity:
@@ -101,6 +101,8 @@ class Activity:
             self._shows = False
 
     def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
         with suppress(OSError, ValueError):  # the terminal is gone
             self._stream.write(text)
             self._stream.flush()

@@ -86,14 +86,16 @@ def protected_streams(announce: Callable[[str], None] = lambda _: None) -> Itera
     Args:
         announce: gets each text before it is written.
     """
-    streams = sys.stdout, sys.stderr
-    protected = _ProtectedStream(streams[0], announce), _ProtectedStream(streams[1], announce)
+    streams: tuple[TextIO | None, TextIO | None] = sys.stdout, sys.stderr
+    # A caller may have closed a stream (2>&-); then it is None, and nothing is written to it.
+    protected = [_ProtectedStream(stream, announce) if stream is not None else None for stream in streams]
     sys.stdout, sys.stderr = protected
     try:
         yield
     finally:
         for stream in protected:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         sys.stdout, sys.stderr = streams
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,3 +68,9 @@ def test_a_lost_terminal_changes_nothing(tmp_path: Path) -> None:
     process.send_signal(signal.SIGHUP)
     assert process.wait(timeout=60) == 1
     assert (tmp_path / "ended").exists()
+
+
+def test_a_caller_who_closed_stderr_gets_the_output_and_the_exit_code() -> None:
+    program = f"{shlex.quote(sys.executable)} -m tmi_ops.cli.main --version 2>&-"
+    done = subprocess.run(["/bin/sh", "-c", program], stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "tmi-ops,")
