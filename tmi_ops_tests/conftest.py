@@ -38,6 +38,7 @@ LONGEST = (
     "orchestration/test_foreign_database.py",
     "orchestration/test_recovery_runbooks.py",
     "orchestration/test_main_job.py",
+    "access/test_by_the_book.py",
     "stack/test_standing_stack.py",
     "recovery/point_in_time/test_targets.py",
     "shadow/test_replaying.py",
