@@ -44,6 +44,7 @@ class Site:
         home: the directory that it writes to.
         told_home: TMI_OPS_HOME, if only the process sets it.
         seen: other files and directories in the settings.
+        store: the directory that it stores objects in, if the store is one.
     """
 
     environment: str
@@ -53,6 +54,7 @@ class Site:
     home: Path
     told_home: Path | None = None
     seen: tuple[Path, ...] = ()
+    store: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def render(template: str, site: Site) -> str:
     Raises:
         SettingsError: systemd would misread a path.
     """
-    for path in (site.program, site.directory, site.home, site.told_home):
+    for path in (site.program, site.directory, site.home, site.told_home, site.store):
         if path and _MISREAD.search(str(path)):
             raise SettingsError(
                 f"{str(path)!r} has characters with a special meaning in a systemd unit.",
@@ -153,7 +155,7 @@ def _lines(template: str, site: Site) -> Iterator[str]:
 
 def _replaced(site: Site) -> Mapping[str, str]:
     beside = [one for one in _TEMPORARY if any(path.is_relative_to(one) for path in _paths(site))]
-    writable = " ".join(f'"{path}"' for path in (site.home, *beside))
+    writable = " ".join(f'"{path}"' for path in (site.home, *([site.store] if site.store else []), *beside))
     return {
         "User": f"User={site.user}",
         "WorkingDirectory": f"WorkingDirectory={site.directory}",
@@ -182,6 +184,7 @@ def _this_site(settings: Settings, directory: Path) -> Site:
         directory=directory.absolute(),
         home=settings.home,
         told_home=(directory / told).absolute() if told else None,
+        store=settings.store.directory,
         seen=tuple(
             Path(value) for value in (*(settings.variables or {}).values(), sys.base_prefix) if value.startswith("/")
         ),

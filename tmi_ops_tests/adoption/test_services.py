@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,11 @@ def test_what_lies_in_the_temporary_directory_is_seen_by_the_service() -> None:
     )
     ours = service(render(TEMPLATES[0].read_text(), in_tmp))
     assert (ours["PrivateTmp"], ours["ReadWritePaths"]) == ("no", '"/srv/home" "/tmp"')
+
+
+def test_a_store_that_is_a_directory_may_be_written_to() -> None:
+    ours = service(render(TEMPLATES[0].read_text(), replace(SITE, store=Path("/mnt/backups"))))
+    assert ours["ReadWritePaths"] == '"/srv/my shop/.tmi_ops" "/mnt/backups"'
 
 
 @pytest.mark.parametrize("path", ["/srv/50%i", "/srv/$HOME", '/srv/a"b', "/srv/a\nUser=root"])
