@@ -78,6 +78,8 @@ def require_rights(rights: Iterable[KeyRight]) -> None:
 
 def _asked(store: ObjectStore, plan: RetentionPlan, now: datetime) -> Iterator[KeyRight]:
     retain = store.retain
+    if store.backend.guard is None:  # a directory has no keys
+        return
     for right in needed_rights(plan, extends_locks=retain is not None):
         if right is Right.DELETE and plan.has_object_lock:
             yield KeyRight(right, None, "a bucket with Object Lock would record the request as a deletion")

@@ -182,7 +182,9 @@ class ObjectStore:
                 raise StoreError(
                     f"The store refused to delete {len(kept)} objects. The first is {kept[0].key}: {kept[0].why}.",
                     detail="These objects are intact.",
-                    hint="grant s3:DeleteObject to these access keys, or wait until the lock on the objects ends",
+                    hint="grant s3:DeleteObject to these access keys, or wait until the lock on the objects ends"
+                    if self.backend.guard is not None
+                    else "give the directory and everything in it to the account that runs tmi-ops",
                     code=Code.STORE_RIGHT_MISSING,
                 )
 

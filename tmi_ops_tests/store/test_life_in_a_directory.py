@@ -97,5 +97,6 @@ def leave_something_to_prune(settings: StoreSettings) -> None:
 
 def assert_pruned(said: dict[str, Any], settings: StoreSettings) -> None:
     assert (said["half_made"], said["unfinished_uploads"]) == ([HALF_MADE], 1)
+    assert said["rights"]["store_keys"] == []
     assert settings.directory is not None
     assert list(settings.directory.rglob(HALF_MADE)) == []
