@@ -373,9 +373,15 @@ def _without_each(data: bytes) -> dict[str, Any] | None:
 
 
 def _are_as_written(told: Any, types: Mapping[str, type]) -> bool:
-    return type(told) is dict and all(
-        type(one) is dict and all(type(one.get(name)) is kind for name, kind in types.items()) for one in told.values()
-    )
+    if type(told) is not dict:
+        return False
+    for one in told.values():
+        if type(one) is not dict:
+            return False
+        for name, kind in types.items():
+            if type(one.get(name)) is not kind:
+                return False
+    return True
 
 
 def _forget_what_was_given(fact: _Fact) -> None:
