@@ -143,9 +143,9 @@ def read_listed_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
 def _manifest(store: ObjectStore, backup_id: str, parse: Callable[[bytes, str], AnyManifest]) -> AnyManifest:
     key = f"{backup_folder(backup_id)}/{MANIFEST}"
     manifest = parse(read_document(store, key, "backup"), key)
-    if manifest.backup_id != backup_id:
+    if manifest.backup_id != backup_id or manifest.kind != kind_of(backup_id):
         raise BrokenRecordError(
-            f"The manifest {key} belongs to another backup, {manifest.backup_id}.",
+            f"The manifest {key} belongs to another backup, {manifest.backup_id} ({manifest.kind}).",
             hint="find out who copied it there; it does not describe the objects beside it",
             code=Code.MISPLACED,
         )

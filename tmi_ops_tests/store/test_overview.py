@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.cost.history import write_backups
+from tmi_ops.errors import StoreError
 from tmi_ops.retention.holds import hold_backup, hold_key, list_holds, read_hold
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict
@@ -279,6 +280,21 @@ def test_manifests_that_are_too_large_for_the_catalogue_are_told_apart(
     (oldest,) = [one.manifest for one in list_backups(past) if one.manifest.backup_id == logical[-1]]
     assert isinstance(oldest, Manifest)
     assert oldest.database == "other"
+
+
+def test_a_manifest_of_the_other_kind_is_none_of_the_backup(past: ObjectStore, raw: RawBucket) -> None:
+    """It would count as a dump in what retention keeps, and as files of a cluster by its name."""
+    base, dump = (next(one for one in ids(past) if f"-{kind}-" in one) for kind in ("base", "logical"))
+    for item in list(past.list_objects(f"logical/{dump}/")):
+        raw.write(
+            item.key.replace(f"logical/{dump}", f"base/{base}"),
+            raw.read(item.key).replace(dump.encode(), base.encode()),
+        )
+    told: list[str] = []
+    assert base not in [one.manifest.backup_id for one in list_backups(past, lambda error: told.append(error.message))]
+    assert f"belongs to another backup, {base} (logical)" in " ".join(told)
+    with pytest.raises(StoreError, match="belongs to another backup"):
+        read_facts(past)
 
 
 def test_a_hold_that_was_removed_by_hand_is_none_whatever_the_catalogue_says(past: ObjectStore) -> None:
