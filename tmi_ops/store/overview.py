@@ -126,9 +126,10 @@ class Overview:
             if (document := self.document(key)) is None:
                 return None
             digest.update(f"{key} {hashlib.sha256(document.data).hexdigest()}\n".encode())
+        state = digest.digest()
         if is_stored:
-            self.stored.states[folder.backup_id] = digest.digest()
-        return digest.digest()
+            self.stored.states[folder.backup_id] = state
+        return state
 
     def _is_stored(self, folder: Folder) -> bool:
         return folder is self.stored.folders.get(folder.backup_id)
