@@ -39,6 +39,7 @@ from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops_tests.physical import Notes
+from tmi_ops_tests.raw_s3 import s3_of
 from tmi_ops_tests.runbooks.crashes import Crash, crash_at, every_place
 
 REPORT = SilentReport()
@@ -316,7 +317,7 @@ def test_a_run_that_let_the_application_in_again_is_in_nobodys_way(run: Running)
 
 
 def test_a_run_goes_on_though_the_store_does_not_answer(run: Running) -> None:
-    gone, report = replace(run.store, bucket="gone"), Notes()
+    gone, report = replace(run.store, backend=replace(s3_of(run.store), bucket="gone")), Notes()
     done = carry_out(run.settings, gone, Logbook(run.logbook.directory, gone), ACTIONS, report, yes)
     assert done.state == "done"
     assert any("evidence.html is only in" in note for note in report.noted)
