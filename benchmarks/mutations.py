@@ -55,18 +55,6 @@ TARGETS = (
         ("tmi_ops_tests/wal/test_lease.py",),
         ("is_held", "_is_dead", "_process_start", "_following", "advanced", "_lsn"),
     ),
-    Target(
-        "WAL by its index",
-        "tmi_ops/retention/indexed_wal.py",
-        ("tmi_ops_tests/retention/test_times_around.py",),
-        ("times_around",),
-    ),
-    Target(
-        "looks",
-        "tmi_ops/store/overview.py",
-        ("tmi_ops_tests/store/test_overview_decisions.py",),
-        ("document", "has_at_hand", "state_of", "_is_stored", "_at_hand"),
-    ),
 )
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
