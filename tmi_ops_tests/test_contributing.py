@@ -15,6 +15,7 @@ from tmi_ops.health.registry import PROBES
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+VERSIONS = "tmi_ops/postgres/versions.py"
 MODULES = sorted((ROOT / "tmi_ops").rglob("*.py"))
 
 
@@ -83,4 +84,11 @@ def test_only_the_back_end_for_s3_knows_boto() -> None:
 
 def test_versions_of_postgresql_are_compared_with_names() -> None:
     """A bare number says neither what came with it nor where else it counts."""
-    assert modules_with(r"\bmajor (?:<|>|<=|>=|==) \d") - {"tmi_ops/postgres/versions.py"} == set()
+    bare = r"\bmajor (?:<|>|<=|>=|==) \d|\b1[3-9]0_?000\b|^[A-Z_]*(?:SINCE|MAJOR)[A-Z_]* = \d"
+    assert modules_with(bare) - {VERSIONS} == set()
+
+
+def test_every_feature_of_a_version_is_used() -> None:
+    named = set(re.findall(r"^([A-Z][A-Z_]+) = \d+", (ROOT / VERSIONS).read_text(), re.MULTILINE))
+    assert len(named) > 15
+    assert {name for name in named if not modules_with(rf"\b{name}\b") - {VERSIONS}} == set()

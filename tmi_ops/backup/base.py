@@ -25,7 +25,6 @@ from tmi_ops.backup.one_at_a_time import only_backup
 from tmi_ops.errors import BackupError, DatabaseError, StoreError
 from tmi_ops.postgres.base_backup import (
     MANIFEST_NAME,
-    V17,
     BaseBackupOptions,
     BaseBackupStream,
     NewArchive,
@@ -37,6 +36,7 @@ from tmi_ops.postgres.base_backup import (
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, connect_replication, quote_name
 from tmi_ops.postgres.sizes import shown_size
+from tmi_ops.postgres.versions import INCREMENTAL_BACKUP, STANDBY_SAYS_SO, since
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.catalogue import backup_folder, commit_manifest, discarded_on_failure, list_backups, new_backup_id
@@ -45,7 +45,6 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide
 
 SERVER_ZSTD_WORKERS = 2
-V14 = 140000  # the first that tells a walsender whether it is a standby's
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,8 @@ def read_cluster(connection: ReplicationConnection) -> Cluster:
         server_version_num=version_num,
         wal_segment_size=shown_size(_setting(connection, "wal_segment_size")),
         data_checksums=_setting(connection, "data_checksums") == "on",
-        summarize_wal=version_num >= V17 and _setting(connection, "summarize_wal") == "on",
-        in_recovery=_setting(connection, "in_hot_standby") == "on" if version_num >= V14 else None,
+        summarize_wal=version_num >= since(INCREMENTAL_BACKUP) and _setting(connection, "summarize_wal") == "on",
+        in_recovery=_setting(connection, "in_hot_standby") == "on" if version_num >= since(STANDBY_SAYS_SO) else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from tmi_ops.postgres.base_backup import V17
+from tmi_ops.postgres.versions import INCREMENTAL_BACKUP, since
 from tmi_ops.store.manifest import BaseManifest
 
 # Backups in a chain, the full one included. A week of nightly backups restores from at most 6 + 1 directories.
@@ -47,7 +47,7 @@ class Continuation:
 
 def continue_chain(facts: ChainFacts) -> Continuation:
     """Decide what an incremental backup taken now can build upon."""
-    if facts.server_version_num < V17:
+    if facts.server_version_num < since(INCREMENTAL_BACKUP):
         return _full(
             f"PostgreSQL {facts.server_version_num // 10000} cannot take incremental backups; 17 and later can"
         )

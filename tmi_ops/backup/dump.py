@@ -19,13 +19,13 @@ import zstandard
 from tmi_ops.errors import ProgramError
 from tmi_ops.postgres.guard import guard
 from tmi_ops.postgres.programs import Programs, client_environment, plain_environment, program_failed
+from tmi_ops.postgres.versions import DUMP_IN_ZSTD
 
 LogicalFormat = Literal["custom", "directory", "plain", "schema-only"]
 LOGICAL_FORMATS: tuple[LogicalFormat, ...] = ("custom", "directory", "plain", "schema-only")
 
 READ_SIZE = 1 << 20  # bytes; the most that a pipe of an unprivileged process may hold on Linux as it comes
 ZSTD_LEVEL = 1  # beyond 1 the dump waits for the compressor on 2 cores, for a few per cent of size
-_FIRST_MAJOR_WITH_ZSTD = 16
 # We hold every table already, so pg_dump waits for a lock only behind somebody who waits for us.
 LOCK_WAIT_MS = 10_000
 # Concerns dumps of data alone; ours make foreign keys after the rows.
@@ -271,7 +271,7 @@ def _widen(output: IO[bytes]) -> None:
 @lru_cache(maxsize=8)
 def _speaks_zstd(programs: Programs) -> bool:
     """Whether this pg_dump was built with zstd: it says so before it tries to connect (to nowhere, here)."""
-    if programs.major < _FIRST_MAJOR_WITH_ZSTD:
+    if programs.major < DUMP_IN_ZSTD:
         return False
     probe = subprocess.run(
         [str(programs.path("pg_dump")), "--format=custom", "--compress=zstd:1", "--host=/nonexistent"],

@@ -15,15 +15,16 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from tmi_ops.backup.roles import Name, Setting, Text, setting
+from tmi_ops.postgres.versions import ICU_RULES, LOCALE_PROVIDER, PROVIDERS_LOCALE, since
 
 _PSQL_VARIABLE = sql.SQL(':"db"')
 Provider = Literal["libc", "icu", "builtin"]
 _PROVIDERS: dict[str, Provider] = {"c": "libc", "i": "icu", "b": "builtin"}
 # Source: https://www.postgresql.org/docs/current/catalog-pg-database.html (15: ICU; 16: rules; 17: datlocale)
 _LOCALE_COLUMNS = (
-    (170000, "datlocprovider, datlocale, daticurules, datcollversion"),
-    (160000, "datlocprovider, daticulocale, daticurules, datcollversion"),
-    (150000, "datlocprovider, daticulocale, NULL, datcollversion"),
+    (since(PROVIDERS_LOCALE), "datlocprovider, datlocale, daticurules, datcollversion"),
+    (since(ICU_RULES), "datlocprovider, daticulocale, daticurules, datcollversion"),
+    (since(LOCALE_PROVIDER), "datlocprovider, daticulocale, NULL, datcollversion"),
     (0, "'c', NULL, NULL, NULL"),
 )
 # These load code into the server; a copy gets them by a person's hand only.

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import psycopg
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from tmi_ops.postgres.versions import MEMBERSHIP_OPTIONS, PARAMETER_RIGHTS, since
+
 MAX_NAME = 255  # characters; NAMEDATALEN is 64 bytes, but builds with more exist
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, StringConstraints(max_length=1 << 20, pattern=r"^[^\x00]*$")]
@@ -30,8 +32,6 @@ LIST_SETTINGS = frozenset(
         "unix_socket_directories",
     }
 )
-_PARAMETER_ACL_SINCE = 150000  # server_version_num
-_MEMBERSHIP_OPTIONS_SINCE = 160000
 
 
 class _Fact(BaseModel):
@@ -100,7 +100,7 @@ def read_roles(connection: psycopg.Connection[Any], *, with_passwords: bool) -> 
     return Roles(
         roles=tuple(_roles(connection, with_passwords=with_passwords)),
         memberships=tuple(_memberships(connection, version)),
-        parameter_grants=tuple(_parameter_grants(connection)) if version >= _PARAMETER_ACL_SINCE else (),
+        parameter_grants=tuple(_parameter_grants(connection)) if version >= since(PARAMETER_RIGHTS) else (),
     )
 
 
@@ -171,7 +171,7 @@ def _roles(connection: psycopg.Connection[Any], *, with_passwords: bool) -> list
 def _memberships(connection: psycopg.Connection[Any], version: int) -> list[Membership]:
     options = (
         "bool_or(m.inherit_option), bool_or(m.set_option)"
-        if version >= _MEMBERSHIP_OPTIONS_SINCE
+        if version >= since(MEMBERSHIP_OPTIONS)
         else "NULL::boolean, NULL::boolean"
     )
     rows = connection.execute(

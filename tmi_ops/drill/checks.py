@@ -18,6 +18,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.own_checks import ask_of_copy, ask_own_checks
 from tmi_ops.postgres.programs import Programs, plain_environment, program_too_slow
+from tmi_ops.postgres.versions import AMCHECK_PROGRAM
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.profile import SqlCheck
 from tmi_ops.progress import Report
@@ -28,7 +29,6 @@ from tmi_ops.schema.seed import NATURAL_KEYS, SeedRow, seed_rows
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.restore_points import RestorePoint
 
-FIRST_WITH_AMCHECK = 14
 CORRUPTION_FOUND = 2
 FINDINGS_SHOWN = 20
 
@@ -38,8 +38,8 @@ def check_relations(address: PostgresSettings, programs: Programs) -> Answer:
 
     Source: https://www.postgresql.org/docs/current/app-pgamcheck.html
     """
-    if programs.major < FIRST_WITH_AMCHECK:
-        return unknown(f"pg_amcheck needs PostgreSQL {FIRST_WITH_AMCHECK} or newer.")
+    if programs.major < AMCHECK_PROGRAM:
+        return unknown(f"pg_amcheck needs PostgreSQL {AMCHECK_PROGRAM} or newer.")
     argv = [
         str(programs.path("pg_amcheck")),
         "--all",

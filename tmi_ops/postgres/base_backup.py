@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.replication import ReplicationConnection, ReplicationError, Row, quote_text
+from tmi_ops.postgres.versions import BASE_BACKUP_MESSAGES, since
 
-V15 = 150000
-V17 = 170000
 MANIFEST_NAME = "backup_manifest"
 # What the server itself accepts, in kB/s.
 MAX_RATE_BOUNDS = (32, 1 << 20)
@@ -108,7 +107,7 @@ def base_backup_command(options: BaseBackupOptions, server_version_num: int) -> 
     words = [f"LABEL {quote_text(options.label)}", "PROGRESS", "TABLESPACE_MAP", f"MANIFEST '{manifest}'"]
     if options.max_rate is not None:
         words.append(f"MAX_RATE {_rate(options.max_rate)}")
-    if server_version_num < V15:
+    if server_version_num < since(BASE_BACKUP_MESSAGES):
         words += [*([] if options.only_read else ["WAL"]), "NOWAIT", *(["FAST"] if options.fast_checkpoint else [])]
         return f"BASE_BACKUP {' '.join(words)}"
     words += [
@@ -217,7 +216,7 @@ class BaseBackupStream:
             ReplicationError: the server failed, found checksum failures, or closed the connection.
         """
         try:
-            if self._connection.server_version_num < V15:
+            if self._connection.server_version_num < since(BASE_BACKUP_MESSAGES):
                 yield from self._one_copy_each()
             else:
                 self._connection.begin_copy()
@@ -263,7 +262,7 @@ def begin_base_backup(connection: ReplicationConnection, options: BaseBackupOpti
     Raises:
         ReplicationError: the server refused.
     """
-    if connection.server_version_num < V15:
+    if connection.server_version_num < since(BASE_BACKUP_MESSAGES):
         options = replace(options, zstd_level=None)
     while True:
         try:

@@ -19,6 +19,7 @@ from tmi_ops.errors import DatabaseError, first_line
 from tmi_ops.postgres.lock_table import NO_ROOM_FOR_LOCKS
 from tmi_ops.postgres.refusals import explained
 from tmi_ops.postgres.session import CLIENT_ENCODING, pin_session, startup_options
+from tmi_ops.postgres.versions import REQUIRE_AUTH, since
 from tmi_ops.progress import waiting_for
 from tmi_ops.settings import PostgresSettings
 
@@ -44,7 +45,6 @@ def transaction_outcome(connection: psycopg.Connection[Any], transaction: int) -
 
 
 # libpq 16.
-KNOWS_REQUIRE_AUTH = 160000
 NEVER_IN_THE_CLEAR = "!password"
 CONNECT_TIMEOUT_S = 10
 APPLICATION_NAME = "tmi_ops"
@@ -100,7 +100,7 @@ def connection_parameters(postgres: PostgresSettings, database: str | None = Non
         "options": _options(postgres),
     }
     parameters |= _ssl_files(postgres)
-    if psycopg.pq.version() >= KNOWS_REQUIRE_AUTH:
+    if psycopg.pq.version() >= since(REQUIRE_AUTH):
         parameters |= _authentication(postgres)
     if postgres.password is not None:
         parameters["password"] = postgres.password.get_secret_value()

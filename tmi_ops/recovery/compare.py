@@ -26,11 +26,12 @@ from tmi_ops.backup.snapshot import list_tables, pin_text_output
 from tmi_ops.backup.undumped import read_facts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.progress import Report
 from tmi_ops.recovery.contents import differing_large_objects, differing_sequences, differing_tables, live_rows
 from tmi_ops.recovery.definitions import compare_definitions, compare_facts
 from tmi_ops.recovery.fetch import FetchedBackup
-from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR, compare_objects
+from tmi_ops.recovery.objects import compare_objects
 from tmi_ops.recovery.trees import Majors
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.manifest import SequenceRange, TableFingerprint
@@ -262,7 +263,7 @@ def compare_databases(
 
 
 def _major(connection: psycopg.Connection[Any]) -> int:
-    return connection.info.server_version // VERSION_NUM_PER_MAJOR
+    return major_of(connection.info.server_version)
 
 
 def differing_values(source: dict[str, SequenceRange], copy: dict[str, int]) -> list[str]:

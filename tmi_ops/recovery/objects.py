@@ -15,12 +15,11 @@ from tmi_ops.backup.snapshot import pin_text_output
 from tmi_ops.backup.surroundings import SURROUNDINGS_OBJECT, Surroundings
 from tmi_ops.backup.undumped import read_facts
 from tmi_ops.postgres.connections import connect
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.recovery.definitions import DefinitionDifferences, compare_definitions, compare_facts
 from tmi_ops.recovery.fetch import FetchedBackup
 from tmi_ops.recovery.trees import Majors
 from tmi_ops.settings import PostgresSettings
-
-VERSION_NUM_PER_MAJOR = 10000
 
 
 def compare_objects(
@@ -34,12 +33,12 @@ def compare_objects(
     archive = archive_of(fetched)
     with connect(address) as connection:
         pin_text_output(connection)
-        copy_major = connection.info.server_version // VERSION_NUM_PER_MAJOR
+        copy_major = major_of(connection.info.server_version)
         facts = read_facts(connection)
         if archive is None:  # a plain dump of an earlier release
             inventory = json.loads(fetched.path(INVENTORY_OBJECT).read_bytes())
             return DefinitionDifferences(tuple(differing_objects(inventory, read_inventory(connection))))
-    majors = Majors(fetched.manifest.server_version_num // VERSION_NUM_PER_MAJOR, copy_major)
+    majors = Majors(major_of(fetched.manifest.server_version_num), copy_major)
     found = compare_definitions(definitions_of(read_toc(archive)), copy, majors)
     surroundings = fetched.path(SURROUNDINGS_OBJECT)
     if not surroundings.exists():  # of an earlier release

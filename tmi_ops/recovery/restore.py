@@ -25,6 +25,7 @@ from tmi_ops.postgres.cluster import require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs, programs_at_least
 from tmi_ops.postgres.rights import require_rights
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.exchange import MAX_NAME_BYTES, derived_name, exchange_names
@@ -39,7 +40,6 @@ from tmi_ops.recovery.least_role import (
 )
 from tmi_ops.recovery.load import load_archive, load_dump
 from tmi_ops.recovery.new_database import create_database, drop_database
-from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import missing_at, require_extensions, requirements_of, tablespaces_of
 from tmi_ops.recovery.roles import drop_roles, restore_roles, without_power
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
@@ -113,8 +113,8 @@ def plan_restore(
     if not into or len(into.encode()) > MAX_NAME_BYTES:
         raise RecoveryError(f"{into!r} is not a valid database name: it must have 1 to {MAX_NAME_BYTES} bytes.")
     with connect(settings.postgres, "postgres") as connection:
-        server_major = connection.info.server_version // VERSION_NUM_PER_MAJOR
-        backup_major = manifest.server_version_num // VERSION_NUM_PER_MAJOR
+        server_major = major_of(connection.info.server_version)
+        backup_major = major_of(manifest.server_version_num)
         if server_major < backup_major:
             raise RecoveryError(
                 f"The backup is of PostgreSQL {backup_major}; this server is older: PostgreSQL {server_major}.",
@@ -169,7 +169,7 @@ def execute_restore(settings: Settings, store: ObjectStore, plan: RestorePlan, r
     """
     manifest = plan.manifest
     # Reading the dump needs programs of at least the dump's version; dumping the copy needs the server's.
-    programs = programs_at_least(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    programs = programs_at_least(major_of(manifest.server_version_num), settings.pg_bindir)
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, sum(item.plain_size for item in manifest.objects), "Fetching the backup")
     scratch_root.mkdir(parents=True, exist_ok=True)

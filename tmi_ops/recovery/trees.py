@@ -12,10 +12,10 @@ from typing import Any
 
 import postgast
 
+from tmi_ops.postgres.versions import NOT_NULL_NAMED, VIEW_COLUMNS_BARE
+
 _POSITIONS = frozenset({"location", "stmt_location", "stmt_len", "list_start", "list_end", "rexpr_list_start"})
 _POSITIONS |= {"rexpr_list_end"}
-_VIEW_COLUMNS_BARE_SINCE = 16
-_NOT_NULL_NAMED_SINCE = 18
 # Items of FROM that stand for one table, and their default names.
 _UNNAMED_SOURCES = {"range_var": "", "range_function": "", "range_subselect": "", "range_table_func": "xmltable"}
 _UNNAMED_SOURCES |= {"json_table": "json_table"}
@@ -113,7 +113,7 @@ def _cast_of_array_to_elements(node: Any, _: Majors) -> None:
 
 def _columns_of_one_source_bare(select: Any, majors: Majors) -> None:
     """PostgreSQL 16 and later print the columns of a view on one table, function or the like without its name."""
-    if not majors.crosses(_VIEW_COLUMNS_BARE_SINCE) or len(select.from_clause) != 1:
+    if not majors.crosses(VIEW_COLUMNS_BARE) or len(select.from_clause) != 1:
         return
     name = _name_of_source(select.from_clause[0])
     for column in messages(select, "ColumnRef"):
@@ -169,7 +169,7 @@ def messages(message: Any, name: str) -> Iterator[Any]:
 
 def _not_null_without_name(constraint: Any, majors: Majors) -> None:
     """PostgreSQL 18 and later name NOT NULL constraints, and print names that are not the default."""
-    if majors.crosses(_NOT_NULL_NAMED_SINCE) and constraint.contype == postgast.pg_query_pb2.CONSTR_NOTNULL:
+    if majors.crosses(NOT_NULL_NAMED) and constraint.contype == postgast.pg_query_pb2.CONSTR_NOTNULL:
         constraint.ClearField("conname")
 
 

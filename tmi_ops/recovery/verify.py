@@ -28,13 +28,13 @@ from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.lock_table import SETTING, LockTable
 from tmi_ops.postgres.own_checks import ask_of_copy
 from tmi_ops.postgres.programs import Programs, server_programs
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.profile import Profile
 from tmi_ops.progress import Report
 from tmi_ops.recovery.compare import Comparison, compare_with_source
 from tmi_ops.recovery.fetch import FetchedBackup, disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.new_database import create_database
-from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.requirements import make_tablespaces, missing_at, not_here, require_extensions, requirements_of
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
@@ -106,9 +106,7 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
         NotHereError: this machine lacks something that the backup needs, such as an extension. Nothing is recorded.
     """
     manifest = whole_manifest(store, manifest)
-    programs = server_programs(
-        manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
-    )
+    programs = server_programs(major_of(manifest.server_version_num), settings.pg_bindir, settings.copy_libraries)
     scratch_root = settings.home / "scratch"
     require_free_space(scratch_root, disk_needed(manifest), f"Restoring {manifest.backup_id}")
     findings = _Findings()

@@ -17,9 +17,8 @@ from typing import Any
 import psycopg
 
 from tmi_ops.backup.snapshot import TableName
+from tmi_ops.postgres.versions import PUBLISHED_COLUMNS, since
 from tmi_ops.rescue.session import Sides
-
-_PUBLICATIONS_WITH_CONDITIONS = 150_000  # the first version whose publications may choose columns and rows
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _repairs(
 
 def _publications(sides: Sides, relations: Sequence[TableName]) -> tuple[list[Repair], list[str]]:
     """Repairs for publications that our role may alter, and descriptions of the others."""
-    new = sides.past.info.server_version >= _PUBLICATIONS_WITH_CONDITIONS
+    new = sides.past.info.server_version >= since(PUBLISHED_COLUMNS)
     query = _PUBLICATIONS.format(*(_CONDITIONS if new else ("''", "''")))
     mine = sides.now.execute("SELECT pubname FROM pg_publication WHERE pg_has_role(pubowner, 'USAGE')").fetchall()
     rows = _ask(sides, query, relations)

@@ -13,11 +13,11 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import require_free_space, scratch_cluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.progress import Report
 from tmi_ops.recovery.fetch import disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.new_database import create_database
-from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.destination import Destination
 from tmi_ops.recovery.point_in_time.execution import recovered_cluster
@@ -110,9 +110,7 @@ def _loaded(settings: Settings, store: ObjectStore, backup: str, directory: Path
             f"{manifest.backup_id} is schema-only; it has no rows.",
             hint="choose another logical backup (`tmi-ops backups`), or a moment with --to-time",
         )
-    programs = server_programs(
-        manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir, settings.copy_libraries
-    )
+    programs = server_programs(major_of(manifest.server_version_num), settings.pg_bindir, settings.copy_libraries)
     require_free_space(directory, disk_needed(manifest), f"A restore of {manifest.backup_id}")
     (directory / "fetched").mkdir()
     fetched = fetch_backup(store, manifest, directory / "fetched", report)

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from tmi_ops.errors import DiskSpaceError, OpsError, RecoveryError, StoreError
+from tmi_ops.postgres.versions import GRANTORS, since
 from tmi_ops.recovery.point_in_time.destination import require_room
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts
 from tmi_ops.recovery.point_in_time.planning import plan_recovery
@@ -27,7 +28,6 @@ from tmi_ops.store.encryption import read_identities
 from tmi_ops.store.manifest import BackupManifest
 from tmi_ops.store.objects import ObjectStore
 
-_CREATES_ROLES_WITHIN = 160000  # from 16 on CREATEROLE reaches only roles that were granted with ADMIN
 _LISTENING = socket.AI_PASSIVE | socket.AI_NUMERICSERV
 _ME = "SELECT rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
 
@@ -198,7 +198,7 @@ def fence_obstacles(
 
 
 def _administers(connection: psycopg.Connection[Any], role: str) -> bool:
-    if connection.info.server_version < _CREATES_ROLES_WITHIN:
+    if connection.info.server_version < since(GRANTORS):
         return not _is_superuser(connection, role)
     row = connection.execute("SELECT pg_has_role(current_user, %s, 'MEMBER WITH ADMIN OPTION')", [role]).fetchone()
     return bool(row and row[0])

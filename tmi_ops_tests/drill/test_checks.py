@@ -12,7 +12,7 @@ import pytest
 from tmi_ops.checks.finding import Outcome
 from tmi_ops.drill.chain import Bound
 from tmi_ops.drill.checks import (
-    FIRST_WITH_AMCHECK,
+    AMCHECK_PROGRAM,
     check_built_in_rows,
     check_fingerprints,
     check_heartbeat,
@@ -128,7 +128,7 @@ def test_a_flipped_bit_in_a_table_is_found_by_page_checksums_and_by_amcheck(rest
             connection.execute("CHECKPOINT")
             connection.execute("CREATE DATABASE aside ALLOW_CONNECTIONS false")
         sound = check_relations(address, programs)
-        assert sound.outcome is (Outcome.OK if programs.major >= FIRST_WITH_AMCHECK else Outcome.UNKNOWN)
+        assert sound.outcome is (Outcome.OK if programs.major >= AMCHECK_PROGRAM else Outcome.UNKNOWN)
         assert sound.outcome is Outcome.UNKNOWN or sound.seen.endswith("as they refuse connections: aside.")
     assert row is not None
     file = Path(restored.destination.directory) / row[0]
@@ -140,7 +140,7 @@ def test_a_flipped_bit_in_a_table_is_found_by_page_checksums_and_by_amcheck(rest
     assert row[0] in said(pages)[0]
     for address in restored.running():
         relations = check_relations(address, programs)
-        if programs.major >= FIRST_WITH_AMCHECK:
+        if programs.major >= AMCHECK_PROGRAM:
             assert relations.outcome is Outcome.CRITICAL
             assert any("journal" in finding for finding in said(relations))
     file.write_bytes(whole)

@@ -11,7 +11,7 @@ from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
-from tmi_ops.postgres.versions import READ_ALL_DATA
+from tmi_ops.postgres.versions import NEVER_ANALYZED, READ_ALL_DATA, since
 from tmi_ops.text import size_words
 
 if TYPE_CHECKING:
@@ -56,12 +56,13 @@ SELECT name, ((pages + toast_pages) * page)::bigint AS size,
          greatest(0, (pages + toast_pages)
            - ceil(reltuples / greatest(1, floor((page - 24) * fillfactor / 100 / width)))
            - ceil(toast_rows / 4.0)) * page
-       -- known to be empty; before 14, zero also meant "never analyzed"
-       WHEN reltuples = 0 AND current_setting('server_version_num')::int >= 140000 THEN (pages + toast_pages) * page
+       -- known to be empty; before that version, zero also meant "never analyzed"
+       WHEN reltuples = 0 AND current_setting('server_version_num')::int >= :never_analyzed
+       THEN (pages + toast_pages) * page
        END::bigint AS wasted
 FROM tuple
 ORDER BY wasted DESC NULLS LAST, size DESC
-"""
+""".replace(":never_analyzed", str(since(NEVER_ANALYZED)))
 
 # Free space and dead rows, less what fillfactor keeps free on purpose.
 TABLE_EXACT = """

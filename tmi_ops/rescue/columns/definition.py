@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from tmi_ops.postgres.versions import COLUMN_COMPRESSION, since
 from tmi_ops.rescue.pairs import Pair
 from tmi_ops.rescue.session import Sides
 
-_COMPRESSION_SINCE = 140000
 _COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod),
        CASE WHEN a.attcollation <> t.typcollation
@@ -95,7 +95,7 @@ class WasColumn:
 
 def read_columns(sides: Sides, pair: Pair, names: Sequence[str]) -> tuple[WasColumn, ...]:
     """Read the definitions of columns, in the table's order."""
-    compression = _COMPRESSION if sides.past.info.server_version >= _COMPRESSION_SINCE else "NULL"
+    compression = _COMPRESSION if sides.past.info.server_version >= since(COLUMN_COMPRESSION) else "NULL"
     asked = {"table": pair.table.as_string(sides.past), "columns": list(names)}
     grants: defaultdict[str, list[Grant]] = defaultdict(list)
     for column, *grant in sides.past.execute(_GRANTS.encode(), asked).fetchall():

@@ -12,11 +12,11 @@ from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.cluster import initialise_cluster, require_free_space
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.recovery.compare import compare_with_source
 from tmi_ops.recovery.fetch import disk_needed, fetch_backup
 from tmi_ops.recovery.load import load_dump
 from tmi_ops.recovery.new_database import create_database
-from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.runbooks.execution import Action, Actions, Work
@@ -43,7 +43,7 @@ def _restore(work: Work) -> None:
     claim(work, request.place)
     manifest = find_backup(work.store, request.backup or "latest", work.settings.postgres.database)
     programs = server_programs(
-        manifest.server_version_num // VERSION_NUM_PER_MAJOR, work.settings.pg_bindir, work.settings.copy_libraries
+        major_of(manifest.server_version_num), work.settings.pg_bindir, work.settings.copy_libraries
     )
     require_free_space(destination.directory, disk_needed(manifest), f"Restoring {manifest.backup_id}")
     together = destination.lies_together

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.programs import server_programs
+from tmi_ops.postgres.versions import major_of
 from tmi_ops.progress import Report
-from tmi_ops.recovery.objects import VERSION_NUM_PER_MAJOR
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.runbooks.application import Application, read_application
 from tmi_ops.runbooks.ends import gap_notes
@@ -114,7 +114,7 @@ def read_everything(settings: Settings, store: ObjectStore, request: EverythingR
             hint="check TMI_ENV, TMI_OPS_S3_BUCKET and TMI_OPS_S3_PREFIX: `tmi-ops settings`",
         )
     manifest = find_backup(store, request.backup or "latest", settings.postgres.database)
-    server_programs(manifest.server_version_num // VERSION_NUM_PER_MAJOR, settings.pg_bindir)
+    server_programs(major_of(manifest.server_version_num), settings.pg_bindir)
     return EverythingFacts(
         None, manifest, application, notes, (*obstacles, *key_obstacles(settings.store.age_identity_file, [manifest]))
     )
