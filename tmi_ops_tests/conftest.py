@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from pydantic import SecretStr
 
@@ -24,6 +25,10 @@ from tmi_ops_tests.raw_s3 import raw_client
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every program they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example may take says something of the machine alone.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 # The server's programs; `make test-versions` names each PostgreSQL of this machine in turn.
 BINDIR_VARIABLE = "TMI_OPS_TEST_PG_BINDIR"

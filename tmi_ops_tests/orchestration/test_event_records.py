@@ -11,7 +11,7 @@ from dagster import (
     DagsterInstance,
 )
 
-from tmi_ops.orchestration.records import forget_events
+from tmi_ops.orchestration.event_records import forget_events
 
 KEPT, RUN_KEPT = timedelta(days=14), timedelta(days=90)
 OURS, BESIDE, OTHER = (AssetKey([name, "recovery", "heartbeat"]) for name in ("shop", "shop_2", "production"))
