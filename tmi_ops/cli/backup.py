@@ -186,6 +186,7 @@ def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
 
 
 _WIDE = 110
+_GAP = 2
 WHOLE_CLUSTER = "whole cluster"
 
 
@@ -200,9 +201,11 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
     columns = ("format", "of", "PostgreSQL", "took") if wide else ("of",) if several else ("format",)
     rows = [("backup", "age", "size", *columns), *(_backup_row(entry, columns, wide=wide) for entry in entries)]
     lines = in_columns(rows, right={2})
-    table = Table(header_style="bold", box=None, padding=(0, 2, 0, 0))
+    table = Table(header_style="bold", box=None, padding=(0, _GAP, 0, 0))
     table.add_column(Text(lines[0]), no_wrap=True, width=cell_len(lines[0]))  # the id is copied into the next command
-    table.add_column("verified", no_wrap=not wide, overflow="fold" if wide else "ellipsis")
+    # Where there is no room for both, the answer is cut, never an id or a name.
+    left = max(len("verified"), out.width - cell_len(lines[0]) - 2 * _GAP)
+    table.add_column("verified", no_wrap=not wide, overflow="fold" if wide else "ellipsis", max_width=left)
     for entry, line in zip(entries, lines[1:], strict=True):
         table.add_row(Text(line), Text.from_markup(_verdict_words(entry)))
     return table
