@@ -11,6 +11,7 @@ from tmi_ops.diagnosis.finding import Area
 from tmi_ops.diagnosis.roles import right_role
 from tmi_ops.diagnosis.sql import RELOAD, RESTART
 from tmi_ops.errors import DatabaseError
+from tmi_ops.postgres.hba import REPLICATION, hba_refusal
 from tmi_ops.postgres.replication import connect_replication
 from tmi_ops.postgres.rights import lacking
 from tmi_ops.settings import PostgresSettings, Purpose
@@ -176,14 +177,14 @@ def _no_replication(login: PostgresSettings) -> Answer | None:
                 "does not pass replication on; transaction pooling would also break the snapshot of a dump",
                 "set POSTGRES_HOST and POSTGRES_PORT for tmi_ops to the PostgreSQL server itself",
             )
-        if "pg_hba.conf" not in str(error):
+        refused = hba_refusal(error.message, login.user, REPLICATION)
+        if refused is None:
             return critical(error.message, f"the server refuses {login.user} a replication connection", error.hint)
-        line = error.hint.rpartition(": ")[2]
         return critical(
             error.message,
             "no line of pg_hba.conf admits this role for replication; `all` in the database column does not include it",
             "add this line to pg_hba.conf on the server:",
-            line,
+            refused.line,
             RELOAD,
         )
 
