@@ -18,6 +18,7 @@ from tmi_ops.diagnosis.store_directory import DIRECTORY_LINKS, look_at_copies, l
 from tmi_ops.diagnosis.trust import TRUST_LINKS
 from tmi_ops.settings import Retain, StoreSettings
 from tmi_ops.store.directory.backend import DirectoryBackend
+from tmi_ops.store.objects import make_place
 
 
 def context(directory: Path, environment: str = "development", retain: Retain | None = None) -> DiagnosisContext:
@@ -26,18 +27,24 @@ def context(directory: Path, environment: str = "development", retain: Retain | 
 
 
 def test_a_directory_is_tried_out_and_left_as_it_was(tmp_path: Path) -> None:
+    make_place(StoreSettings(directory=tmp_path))
     found = look_at_directory(context(tmp_path))
     assert found.outcome is Outcome.OK
     assert "GiB are free" in found.seen
     assert [path.name for path in tmp_path.iterdir()] == [".tmi-ops-store"]
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and "locks" not in path.parts] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and "locks" not in path.parts] == [
+        tmp_path / ".tmi-ops-store/id"
+    ]
 
 
 def test_a_directory_that_is_not_mounted_is_broken(tmp_path: Path) -> None:
-    found = look_at_directory(context(tmp_path / "mount"))
-    assert found.outcome is Outcome.CRITICAL
-    assert "does not exist" in found.seen
-    assert "mount its disk" in found.advice.steps[0]
+    (tmp_path / "empty").mkdir()
+    for name, said in (("mount", "does not exist"), ("empty", "no store in the directory")):
+        found = look_at_directory(context(tmp_path / name))
+        assert found.outcome is Outcome.CRITICAL
+        assert said in found.seen
+        assert "mount its disk" in found.advice.steps[0]
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_a_lock_that_no_directory_has_is_broken(tmp_path: Path) -> None:
@@ -47,6 +54,7 @@ def test_a_lock_that_no_directory_has_is_broken(tmp_path: Path) -> None:
 
 
 def test_a_file_system_that_forgets_conditions_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_place(StoreSettings(directory=tmp_path))
     put = DirectoryBackend.put
     monkeypatch.setattr(DirectoryBackend, "put", lambda self, key, body, condition=None: put(self, key, body))
     found = look_at_directory(context(tmp_path))

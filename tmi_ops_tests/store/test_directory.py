@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
@@ -276,6 +277,60 @@ def test_a_directory_that_is_not_there_is_not_made_but_named(settings: StoreSett
     settings.directory.write_text("a file")
     with pytest.raises(StoreError, match="does not exist"):
         open_store(settings, ENVIRONMENT)
+
+
+def test_an_empty_mount_point_is_no_empty_store(settings: StoreSettings) -> None:
+    assert settings.directory is not None
+    settings.directory.mkdir()
+    with pytest.raises(StoreError, match="no store") as failed:
+        open_store(settings, ENVIRONMENT)
+    assert failed.value.code == Code.STORE_ADDRESS
+    assert list(settings.directory.iterdir()) == []
+    make_place(settings)
+    assert list(open_store(settings, ENVIRONMENT).list_objects("")) == []
+
+
+@pytest.mark.parametrize("instead", ["nothing", "an empty directory", "another store"])
+def test_a_store_that_is_unmounted_at_work_is_not_taken_for_what_is_there_then(
+    store: ObjectStore, settings: StoreSettings, instead: str
+) -> None:
+    assert settings.directory is not None
+    store.put_bytes("a/x", b"there")
+    begun = store.backend.upload("a/half")
+    away = settings.directory.with_name("away")
+    settings.directory.rename(away)
+    if instead != "nothing":
+        settings.directory.mkdir()
+    if instead == "another store":
+        make_place(settings)
+    before = sorted(settings.directory.rglob("*"))
+    verbs: list[Callable[[], object]] = [
+        lambda: list(store.list_objects("")),
+        lambda: store.list_folders(""),
+        lambda: store.backend.head("a/x"),
+        lambda: store.get_bytes("a/x"),
+        lambda: store.put_bytes("a/y", b"new"),
+        lambda: list(store.backend.unfinished("")),
+        lambda: store.delete(["a/x"]),
+        begun.finish,
+    ]
+    for verb in verbs:
+        with pytest.raises(StoreError) as failed:
+            verb()
+        assert "no longer the store" in failed.value.message
+    begun.abort()
+    assert sorted(settings.directory.rglob("*")) == before
+    if instead != "nothing":
+        settings.directory.rename(settings.directory.with_name("other"))
+    away.rename(settings.directory)
+    assert store.get_bytes("a/x") == b"there"
+    assert [one.key for one in store.list_objects("")] == ["a/x"]
+
+
+def test_a_store_stays_the_same_when_it_is_made_again(settings: StoreSettings, store: ObjectStore) -> None:
+    store.put_bytes("x", b"x")
+    make_place(settings)
+    assert store.get_bytes("x") == b"x"
 
 
 def test_a_lock_that_no_directory_has_is_refused_before_anything_is_stored(settings: StoreSettings) -> None:

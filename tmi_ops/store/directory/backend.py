@@ -31,6 +31,7 @@ from tmi_ops.store.directory.guide import CONNECT
 from tmi_ops.store.directory.labels import Label
 from tmi_ops.store.directory.places import READ_SIZE, Found, Places
 from tmi_ops.store.directory.refusals import failures_explained
+from tmi_ops.store.directory.top import Top
 from tmi_ops.store.directory.tree import parts_of
 
 
@@ -39,13 +40,14 @@ class DirectoryBackend:
     """One environment's part of a directory. Usable from several threads and processes."""
 
     directory: Path
+    identity: str
     root: str
     where: str
     guard: None = None
 
     @cached_property
     def _places(self) -> Places:
-        return Places(self.directory, self.root)
+        return Places(Top(self.directory, self.identity), self.root)
 
     @property
     def url(self) -> str:

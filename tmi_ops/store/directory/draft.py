@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 
+from tmi_ops.errors import StoreError
 from tmi_ops.store.backend import CHECKSUM
 from tmi_ops.store.digest import Bytes, Digest, RunningDigest
 from tmi_ops.store.directory.labels import Label
@@ -95,7 +96,7 @@ class Draft:
 
 def remove_draft(tree: Tree, parts: list[str], name: str) -> None:
     """Remove what is left of a draft; that it is gone already is no error."""
-    with suppress(OSError), tree.folder(parts) as folder:
+    with suppress(OSError, StoreError), tree.folder(parts) as folder:
         for file in (name, f"{name}{LABEL_SUFFIX}"):
             with suppress(FileNotFoundError):
                 os.unlink(file, dir_fd=folder)

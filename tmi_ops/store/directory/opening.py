@@ -8,13 +8,13 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.directory.backend import DirectoryBackend
-from tmi_ops.store.directory.places import OWN_FOLDER
 from tmi_ops.store.directory.refusals import failures_explained
+from tmi_ops.store.directory.top import OWN_FOLDER, make_identity, read_identity
 
 
 def open_directory(settings: StoreSettings, root: str) -> DirectoryBackend:
     """Raises:
-    StoreError: it does not exist, is no directory, cannot be read, or is asked for what no directory can do.
+    StoreError: it does not exist, is no store, cannot be read, or is asked for what no directory can do.
     """
     directory, where = _directory(settings), settings.describe()
     if settings.retain is not None:
@@ -30,22 +30,30 @@ def open_directory(settings: StoreSettings, root: str) -> DirectoryBackend:
     if not directory.is_dir():
         raise StoreError(
             f"The directory {directory} does not exist.",
-            hint=f"mount its disk, or create it: `mkdir -m 700 {directory}`",
+            hint="mount its disk, or create a new store: `tmi-ops init`",
             code=Code.STORE_ADDRESS,
         )
     with failures_explained(where):
         next(directory.iterdir(), None)
-    return DirectoryBackend(directory, root, where)
+        identity = read_identity(directory)
+    if identity is None:
+        raise StoreError(
+            f"There is no store in the directory {directory}.",
+            hint="mount its disk, or create a new store: `tmi-ops init`",
+            code=Code.STORE_ADDRESS,
+        )
+    return DirectoryBackend(directory, identity, root, where)
 
 
 def make_directory(settings: StoreSettings) -> None:
-    """Create the directory of the settings, for its owner only. May be repeated.
+    """Create the directory of the settings, for its owner only, and make it a store. May be repeated.
 
     Raises:
         StoreError: it cannot be created.
     """
     with failures_explained(settings.describe()):
         _directory(settings).mkdir(0o700, parents=True, exist_ok=True)
+        make_identity(_directory(settings))
 
 
 def _directory(settings: StoreSettings) -> Path:

@@ -4,6 +4,7 @@
     <directory>/.tmi-ops-store/labels/<root><key>        its SHA-256 and metadata (`labels.py`)
     <directory>/.tmi-ops-store/unfinished/<root><key>/   what is being written (`draft.py`)
     <directory>/.tmi-ops-store/locks/                    one lock file for each 256th of the keys
+    <directory>/.tmi-ops-store/id                        by which the directory is known again (`top.py`)
 
 Writers of one key take turns by its lock, so a condition is asked and acted upon in one piece. Readers take no lock:
 they open the object, read its label, and begin again where the object was replaced in between.
@@ -22,15 +23,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from io import FileIO
-from pathlib import Path
 
 from tmi_ops.errors import StoreError
 from tmi_ops.store.backend import Condition, IfAbsent, IfUnchanged, missing, refused
 from tmi_ops.store.directory.draft import LABEL_SUFFIX, OWNER_ONLY, Draft
 from tmi_ops.store.directory.labels import Label, label_of, parse, to_bytes, while_replacing
+from tmi_ops.store.directory.top import OWN_FOLDER, Top
 from tmi_ops.store.directory.tree import Tree, parts_of
 
-OWN_FOLDER = ".tmi-ops-store"
 READ_SIZE = 1 << 20
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -62,12 +62,12 @@ class Found:
 class Places:
     """One environment's objects in a directory. An OSError passes through every method."""
 
-    def __init__(self, directory: Path, root: str) -> None:
+    def __init__(self, top: Top, root: str) -> None:
         self._root = root
-        self.files = Tree(directory)
-        self.drafts = Tree(directory, (OWN_FOLDER, "unfinished"), lasting=False)
-        self._labels = Tree(directory, (OWN_FOLDER, "labels"))
-        self._locks = Tree(directory, (OWN_FOLDER, "locks"))
+        self.files = Tree(top)
+        self.drafts = Tree(top, (OWN_FOLDER, "unfinished"), lasting=False)
+        self._labels = Tree(top, (OWN_FOLDER, "labels"))
+        self._locks = Tree(top, (OWN_FOLDER, "locks"))
 
     def full(self, key: str) -> str:
         """The key in the directory."""

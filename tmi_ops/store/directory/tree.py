@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
+from tmi_ops.errors import StoreError
 from tmi_ops.store.directory.refusals import bad_key
+from tmi_ops.store.directory.top import Top
 
 LONGEST_NAME = 255
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,7 +43,7 @@ class Tree:
     `below`: its folders below `top`. `lasting`: the folders of keys must survive a power failure.
     """
 
-    top: Path
+    top: Top
     below: tuple[str, ...] = ()
     lasting: bool = True
 
@@ -53,6 +54,7 @@ class Tree:
         Raises:
             FileNotFoundError: there is none, and it was not to be created.
             NotADirectoryError: something else is there, such as a symbolic link.
+            StoreError: the directory itself is gone or another.
         """
         descriptor = self._made(parts) if create else self._opened(parts)
         try:
@@ -66,7 +68,7 @@ class Tree:
             try:
                 with self.folder(parts[: depth - 1]) as above:
                     os.rmdir(parts[depth - 1], dir_fd=above)
-            except OSError:
+            except (OSError, StoreError):
                 return
 
     def walk(self, beginning: str, prefix: str, after: str) -> Iterator[str]:
@@ -96,7 +98,7 @@ class Tree:
             return []
 
     def _opened(self, parts: Sequence[str]) -> int:
-        descriptor = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self.top.open()
         for part in (*self.below, *parts):
             above = descriptor
             try:
