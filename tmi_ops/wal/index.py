@@ -20,7 +20,6 @@ from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.packed import Limits, pack, read_packed, write_packed
 from tmi_ops.store.single_put import look
-from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import cluster_folder, file_key, index_key
 from tmi_ops.wal.runs import Run, merged
 
@@ -215,15 +214,20 @@ def write_index(store: ObjectStore, system_identifier: str, index: WalIndex, eta
 
 
 def withdraw(store: ObjectStore, system_identifier: str, gone: Sequence[Segment]) -> None:
-    """Take segments that are about to be removed out of the index. Who may not sign one removes it as a whole.
+    """Take segments that are about to be removed out of the index. Who does not believe it while others may, may not
+    sign another, or has a full disk, removes it as a whole.
 
     Raises:
         StoreError: it could not be done, so nothing of them may be removed.
     """
     now = datetime.now(UTC)
     try:
-        _change(store, system_identifier, lambda index: without_segments(index, gone, now))
-    except UntrustedError:
+        told = _change(store, system_identifier, lambda index: without_segments(index, gone, now))
+    except StoreError as error:
+        if error.transient:
+            raise
+        told = False
+    if not told:
         store.delete([index_key(system_identifier)])
 
 
@@ -328,24 +332,25 @@ def _has_passed(index: WalIndex, segment: Segment) -> bool:
     return (bool(runs) and segment.start < runs[-1].end) or any(_meets(one, segment) for one in index.leaving)
 
 
-def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalIndex], WalIndex]) -> None:
+def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalIndex], WalIndex]) -> bool:
+    """False: there is one that is not to be believed; it was left as it is."""
     key = index_key(system_identifier)
     for _ in range(_ATTEMPTS):
         head = look(store, key)
         if head is None:
-            return
+            return True
         found = read_index(store, system_identifier, head.etag)
         if found is None:
-            return
+            return False
         index, etag = found
         after = change(index)
         if after == index:
-            return
+            return True
         try:
             write_index(store, system_identifier, after, etag)
         except ObjectExistsError:
             continue
-        return
+        return True
     raise StoreError(
         f"{key} was changed by another process at every attempt.", hint="run the command again", transient=True
     )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from tmi_ops.errors import StoreError
 from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE as SIZE
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.recovery.point_in_time.confirmed import are_there
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.store.minisign import new_secret_key
+from tmi_ops.store.objects import ObjectStore, make_place, open_store
 from tmi_ops.store.single_put import look
+from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
 from tmi_ops.wal.description import describe_archive
@@ -93,6 +99,35 @@ def test_a_segment_that_comes_back_while_it_is_leaving_is_listed_again(store_set
     index = read_claims(store, SYSTEM)
     assert index is not None
     assert not any(one.start <= segment(200).start < one.end for one in index.leaving)
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> ObjectStore:
+    settings = StoreSettings(directory=tmp_path / "backups")
+    make_place(settings)
+    store = open_store(settings, "development")
+    write_index(store, SYSTEM, extended(WalIndex(segment_size=SIZE), listed(*range(40 + KEPT_OUT)), NOW), None)
+    return store
+
+
+def test_what_leaves_leaves_an_index_too_that_others_believe_and_we_do_not(indexed: ObjectStore) -> None:
+    key = new_secret_key()
+    ours = replace(indexed, trust=Trust("development", key, (TrustedKey(key.public, ("us",)),)))
+    assert read_claims(ours, SYSTEM) is None
+    withdraw(ours, SYSTEM, [segment(10)])
+    assert read_claims(indexed, SYSTEM) is None
+
+
+def test_a_full_disk_keeps_nobody_from_removing_wal(indexed: ObjectStore) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # no byte can be written
+    try:
+        with pytest.raises(StoreError):
+            indexed.put_bytes("x", b"x")
+        withdraw(indexed, SYSTEM, [segment(10)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert read_claims(indexed, SYSTEM) is None
 
 
 def test_what_the_index_names_and_nobody_finds_is_lost() -> None:
