@@ -20,6 +20,7 @@ from tmi_ops.settings import Retain, StoreSettings, load_settings
 from tmi_ops.store.backend import IfUnchanged, ObjectChangedError
 from tmi_ops.store.directory.backend import DirectoryBackend
 from tmi_ops.store.directory.labels import Label, label_of, parse, to_bytes, while_replacing
+from tmi_ops.store.directory.places import moment
 from tmi_ops.store.directory.refusals import failures_explained
 from tmi_ops.store.guarding import has_object_lock, locked_until, may_delete, set_legal_hold
 from tmi_ops.store.objects import ObjectStore, make_place, open_store
@@ -161,6 +162,11 @@ def test_what_somebody_else_put_there_is_an_object_without_metadata(backend: Dir
     assert seen is not None
     backend.put("new", b"ours", condition=IfUnchanged(seen.etag))
     assert backend.get("new")[0] == b"ours"
+
+
+@pytest.mark.parametrize(("mtime", "year"), [(-(10**12), 1970), (1767225600, 2026), (10**12, 9999)])
+def test_a_file_from_a_year_that_no_calendar_has_has_a_time(mtime: int, year: int) -> None:
+    assert moment(os.stat_result((0,) * 8 + (mtime, 0))).year == year
 
 
 def test_altered_bytes_are_noticed(store: ObjectStore, root: Path) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
@@ -29,7 +29,7 @@ from tmi_ops.store.backend import (
 from tmi_ops.store.directory.draft import LABEL_SUFFIX, Draft, remove_draft
 from tmi_ops.store.directory.guide import CONNECT
 from tmi_ops.store.directory.labels import Label
-from tmi_ops.store.directory.places import READ_SIZE, Found, Places
+from tmi_ops.store.directory.places import READ_SIZE, Found, Places, moment
 from tmi_ops.store.directory.refusals import failures_explained
 from tmi_ops.store.directory.top import Top
 from tmi_ops.store.directory.tree import parts_of
@@ -152,7 +152,7 @@ class DirectoryBackend:
                         facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 except OSError:
                     continue
-                begun = datetime.fromtimestamp(facts.st_mtime, UTC)
+                begun = moment(facts)
                 yield UnfinishedUpload(place.removeprefix(self.root), name, begun, (now - begun).total_seconds())
 
     def abort(self, upload: UnfinishedUpload) -> None:

@@ -36,6 +36,8 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # How often a reader begins again, or a writer makes a folder again that was just removed as empty.
 _ATTEMPTS = 100
+# Some days before datetime ends, so that it can be told in every time zone.
+_LATEST = datetime(9999, 12, 1, tzinfo=UTC).timestamp()
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
@@ -56,7 +58,12 @@ class Found:
 
     @property
     def modified(self) -> datetime:
-        return datetime.fromtimestamp(self.facts.st_mtime, UTC)
+        return moment(self.facts)
+
+
+def moment(facts: os.stat_result) -> datetime:
+    """When a file was written; whoever owns it may set that to any year."""
+    return datetime.fromtimestamp(min(max(facts.st_mtime, 0), _LATEST), UTC)
 
 
 class Places:
@@ -151,7 +158,7 @@ class Places:
                 descriptor = os.open("clock", _WRITE, OWNER_ONLY, dir_fd=folder)
             try:
                 os.utime(descriptor)
-                return datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)
+                return moment(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
         except OSError:
