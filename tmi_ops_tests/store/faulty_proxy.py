@@ -30,6 +30,7 @@ Fault = Literal[
     "lose answer",  # the server does it, but its answer never arrives
     "answer late",  # the server does it, but its answer takes a while
     "hide 412",  # the server pretends to have obeyed a conditional put
+    "empty 200",  # answered by the proxy as a web page does, the server never sees the request
 ]
 
 
@@ -119,6 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = bytearray(self.rfile.read(length))
         if fault is not None and fault.startswith("refuse"):
             return self._refuse(int(fault.split()[1]))
+        if fault == "empty 200":
+            return self._answer(200, [], b"", cut=False)
         if fault == "damage request":
             body[len(body) // 2] ^= 1
         status, headers, answer = self._forward(body)
@@ -128,6 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._break()
         if fault == "hide 412" and status == http.HTTPStatus.PRECONDITION_FAILED:
             status, answer = 200, b""
+            headers.append(("ETag", '"pretended"'))
         return self._answer(status, headers, answer, cut=fault == "cut answer")
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_any

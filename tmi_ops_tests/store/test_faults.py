@@ -129,7 +129,7 @@ def test_a_conditional_put_whose_answer_was_lost_is_ours(proxy: FaultyProxy, sha
         shaky.put_if_absent("manifest.json", b"ours")
 
 
-@pytest.mark.parametrize("fault", ["lose answer", "refuse 503", "cut request", "damage request"])
+@pytest.mark.parametrize("fault", ["lose answer", "refuse 503", "cut request", "damage request", "empty 200"])
 def test_a_quick_put_that_fails_goes_the_long_way_and_is_refused_as_that_one_is(
     proxy: FaultyProxy, shaky: ObjectStore, fault: Fault
 ) -> None:
@@ -148,6 +148,15 @@ def test_a_quick_put_that_fails_goes_the_long_way_and_is_refused_as_that_one_is(
     with pytest.raises(ObjectChangedError):
         put_single(shaky, "piece", b"less", condition=IfUnchanged(stored.etag), quick=True)
     assert again.etag != stored.etag
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_yes_without_an_etag_is_no_yes(proxy: FaultyProxy, shaky: ObjectStore, quick: bool) -> None:
+    proxy.choose = lambda request: "empty 200" if request.method == "PUT" else None
+    with pytest.raises(StoreError, match="without an ETag") as failed:
+        put_single(shaky, "piece", b"x", quick=quick)
+    assert failed.value.transient
+    assert look(shaky, "piece") is None
 
 
 @pytest.mark.parametrize("fault", ["refuse 501", "hide 412"])

@@ -111,7 +111,9 @@ def test_an_answer_that_breaks_off_is_none(cut: bytes) -> None:
         assert not wire._kept
 
 
-@pytest.mark.parametrize("head", [b"HTTP/1.1 100 Continue", b"SSH-2.0 x", b"HTTP/1.1 2x0 OK", b"", b"HTTP/1.1"])
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 100 Continue", b"HTTP/1.1 2000 OK", b"SSH-2.0 x", b"HTTP/1.1 2x0 OK", b"", b"HTTP/1.1"]
+)
 def test_what_is_no_answer_is_refused(head: bytes) -> None:
     with pytest.raises(WireError):
         parse_head(head)

@@ -142,7 +142,7 @@ class Puts:
         for attempt in range(1, _SENDINGS + 1):
             with refusals_explained(self._where, key):
                 try:
-                    return _put(self._client.put_object(**request))
+                    return self._confirmed(key, self._client.put_object(**request))
                 except self._client.exceptions.ClientError as error:
                     status = http_status(error)
                     gone = isinstance(condition, IfUnchanged) and status == _NOT_FOUND
@@ -152,6 +152,16 @@ class Puts:
                     if not _is_worth_another(error, status) or attempt == _SENDINGS:
                         raise
         raise AssertionError
+
+    def _confirmed(self, key: str, answer: Any) -> Put:
+        if not answer.get("ETag"):
+            raise StoreError(
+                f"What answers for {self._where} confirmed {key} without an ETag, as no S3 server does.",
+                detail="It does not count as stored.",
+                hint="see what is between here and the S3 server: a proxy or a web page may answer in its place",
+                transient=True,
+            )
+        return _put(answer)
 
     def _holds(self, key: str, condition: IfAbsent | IfUnchanged) -> bool:
         found = self._look(key)

@@ -63,9 +63,10 @@ class QuickPuts:
         answer = wire.exchange(f"PUT {path} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         if _REFUSED[0] <= answer.status < _REFUSED[1]:
             return None
-        if answer.status != _OK:
+        etag = answer.headers.get("etag")
+        if answer.status != _OK or not etag:
             raise RuntimeError(f"HTTP {answer.status}")
-        return {"ETag": answer.headers.get("etag", ""), "VersionId": answer.headers.get("x-amz-version-id")}
+        return {"ETag": etag, "VersionId": answer.headers.get("x-amz-version-id")}
 
     def takes(self, request: Mapping[str, Any]) -> bool:
         """Whether it is small, asks for nothing that this way does not know, and the client's own way is this one."""

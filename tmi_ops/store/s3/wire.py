@@ -124,8 +124,8 @@ def parse_head(head: bytes) -> tuple[Answer, str]:
     """
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
-    status = rest[:3]
-    if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and status >= "200"):
+    status = rest.partition(" ")[0]
+    if not version.startswith("HTTP/1.") or not ("200" <= status <= "599" and status.isdigit() and len(status) == 3):
         raise WireError(f"The server answered with {first[:40]!r}.")
     fields = (line.partition(":") for line in lines)
     return Answer(int(status), {name.strip().lower(): value.strip() for name, _, value in fields}), version
