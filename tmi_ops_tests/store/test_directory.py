@@ -262,18 +262,21 @@ def test_what_only_a_server_can_do_is_not_claimed(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
+    ("number", "code", "said", "transient"),
     [
-        (errno.ENOSPC, Code.STORE, "disk of here is full"),
-        (errno.EACCES, Code.STORE_RIGHT_MISSING, "denied access"),
-        (errno.EROFS, Code.STORE_RIGHT_MISSING, "Read-only"),
-        (errno.EIO, Code.STORE, "Input/output"),
+        (errno.ENOSPC, Code.STORE, "disk of here is full", False),
+        (errno.EACCES, Code.STORE_RIGHT_MISSING, "denied access", False),
+        (errno.EROFS, Code.STORE_RIGHT_MISSING, "Read-only", False),
+        (errno.EIO, Code.STORE, "Input/output", True),
+        (errno.ESTALE, Code.STORE, "Stale file handle", True),
+        (errno.EFBIG, Code.STORE, "File too large", False),
     ],
 )
-def test_what_the_operating_system_refuses_is_explained(number: int, code: Code, said: str) -> None:
+def test_what_the_operating_system_refuses_is_explained(number: int, code: Code, said: str, transient: bool) -> None:
     with pytest.raises(StoreError, match=said) as failed, failures_explained("here", "a/b"):
         raise OSError(number, os.strerror(number))
     assert (failed.value.code, bool(failed.value.hint)) == (code, True)
+    assert failed.value.transient is transient
 
 
 def test_a_directory_that_is_not_there_is_not_made_but_named(settings: StoreSettings) -> None:

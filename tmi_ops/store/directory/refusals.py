@@ -13,6 +13,31 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST)
 
+# The disk, its server or this machine fails for now. Not so a refusal: an object that is refused can be read by nobody,
+# and whoever can do without it does.
+_FAILING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+    errno.EREMOTEIO,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOLCK,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+
 
 @contextmanager
 def failures_explained(where: str, key: str = "") -> Iterator[None]:
@@ -55,4 +80,8 @@ def _explain(error: OSError, where: str, key: str) -> StoreError:
             f"{key or 'A key'} cannot be stored in {where}: {said}.",
             hint="see whether a file, a folder or a symbolic link of that name is in the way",
         )
-    return StoreError(f"{where} failed{of}: {said}.", hint="check the disk and its mount: `dmesg`, `df`")
+    return StoreError(
+        f"{where} failed{of}: {said}.",
+        hint="check the disk and its mount: `dmesg`, `df`",
+        transient=error.errno in _FAILING,
+    )
