@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -232,6 +233,35 @@ def test_a_writer_that_is_killed_leaves_an_object_with_its_own_metadata(
     for left in backend.unfinished(""):
         assert left.key == "x"
         backend.abort(left)
+    assert list(backend.unfinished("")) == []
+
+
+@pytest.mark.parametrize("then", ["another writer tidies up", "the disk is full"])
+def test_once_an_object_is_in_its_place_its_put_has_succeeded(
+    backend: DirectoryBackend, root: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    older = backend.put("x", b"older", {"number": "1"})
+    limits, rename = resource.getrlimit(resource.RLIMIT_FSIZE), os.rename
+    drafts = backend.directory / ".tmi-ops-store/unfinished" / backend.root / "x"
+
+    def renamed(old: str, new: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        rename(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+        if os.fstat(dst_dir_fd).st_ino == root.stat().st_ino:  # that was the object, not its label
+            if then == "the disk is full":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+            else:
+                drafts.rmdir()
+
+    monkeypatch.setattr(os, "rename", renamed)
+    try:
+        newer = backend.put("x", b"newer", {"number": "2"}, IfUnchanged(older.etag))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    body, head = backend.get("x")
+    assert (body, head.metadata["number"], head.etag) == (b"newer", "2", newer.etag)
+    monkeypatch.undo()
+    backend.put("x", b"third", {"number": "3"}, IfUnchanged(newer.etag))
+    assert backend.get("x")[1].metadata["number"] == "3"
     assert list(backend.unfinished("")) == []
 
 

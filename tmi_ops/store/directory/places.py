@@ -127,7 +127,9 @@ class Places:
             self._write_labels(draft, labels)
             self._move(key, draft, only_if_absent=isinstance(condition, IfAbsent))
             if len(labels) > 1:
-                self._write_labels(draft, (label,))
+                # The object is in its place: that the older label stays beside its own is no failure of the put.
+                with suppress(OSError, StoreError):
+                    self._write_labels(draft, (label,))
 
     def relabel(self, key: str, draft: Draft, metadata: Mapping[str, str], etag: str) -> None:
         """Replace the metadata of the object that has this ETag.
@@ -193,7 +195,11 @@ class Places:
         temporary = f"{draft.name}{LABEL_SUFFIX}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                with draft.tree.folder(draft.parts) as source, self._labels.folder(folders, create=True) as target:
+                with (
+                    # Once the draft is moved, another writer of this key may remove its folder, as it is empty.
+                    draft.tree.folder(draft.parts, create=True) as source,
+                    self._labels.folder(folders, create=True) as target,
+                ):
                     with FileIO(os.open(temporary, _WRITE | os.O_TRUNC, OWNER_ONLY, dir_fd=source), "w") as file:
                         file.write(to_bytes(labels))
                         os.fsync(file.fileno())
