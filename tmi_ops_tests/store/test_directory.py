@@ -172,9 +172,13 @@ def test_a_file_from_a_year_that_no_calendar_has_has_a_time(mtime: int, year: in
 
 def test_altered_bytes_are_noticed(store: ObjectStore, root: Path) -> None:
     store.put_bytes("x", b"ours")
+    before = store.backend.head("x")
     (root / "x").write_bytes(b"evil")
     with pytest.raises(IntegrityError, match="altered"):
         get_single(store, "x")
+    (listed,) = store.list_objects("")
+    assert before is not None
+    assert listed.etag != before.etag, "whoever knows the object by its ETag reads it again"
 
 
 def _count_up(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """The contract of `tmi_ops/store/backend.py`, in a directory, safe for several processes.
 
-How objects lie there is told in `places.py`. The store's clock is that of the file system, and an ETag is the SHA-256.
+How objects lie there is told in `places.py`. The store's clock is that of the file system. An ETag has the SHA-256 in
+it, and when the file was written.
 """
 
 from __future__ import annotations
@@ -112,11 +113,11 @@ class DirectoryBackend:
         draft = self._draft(key, condition)
         try:
             draft.write(body)
-            draft.place(Label(sha256, len(body), {**(metadata or {}), CHECKSUM: sha256}))
+            etag = draft.place(Label(sha256, len(body), {**(metadata or {}), CHECKSUM: sha256}))
         except BaseException:
             draft.abort()
             raise
-        return Put(f'"{sha256}"')
+        return Put(etag)
 
     def upload(self, key: str) -> Draft:
         return self._draft(key, None)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from tmi_ops.errors import StoreError
 from tmi_ops.store.backend import CHECKSUM
 from tmi_ops.store.digest import Bytes, Digest, RunningDigest
-from tmi_ops.store.directory.labels import Label
+from tmi_ops.store.directory.labels import Label, etag_of
 from tmi_ops.store.directory.refusals import failures_explained
 from tmi_ops.store.directory.tree import Tree, parts_of
 
@@ -65,13 +65,15 @@ class Draft:
         self.place(Label(digest.sha256, digest.size, {CHECKSUM: digest.sha256}))
         return digest
 
-    def place(self, label: Label) -> None:
-        """Make the object visible, with this label."""
+    def place(self, label: Label) -> str:
+        """Make the object visible, with this label, and return its ETag."""
         with failures_explained(self._where, self._key):
             os.utime(self._file)
             os.fsync(self._file)
+            written_ns = os.fstat(self._file).st_mtime_ns
             self._place(self, label)
         self._end()
+        return etag_of(label, written_ns)
 
     def abort(self) -> None:
         """Leave nothing behind. Safe to call at any time."""

@@ -20,6 +20,12 @@ class Label:
     metadata: Mapping[str, str]
 
 
+def etag_of(label: Label, written_ns: int) -> str:
+    """Of an object with this label, whose file was written then: another one, too, once somebody else changed its bytes
+    in place."""
+    return f'"{label.sha256}-{written_ns:x}"'
+
+
 def to_bytes(labels: Sequence[Label]) -> bytes:
     """The content of a label file."""
     return json.dumps([asdict(label) for label in labels], separators=(",", ":")).encode()

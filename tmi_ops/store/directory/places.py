@@ -27,7 +27,7 @@ from io import FileIO
 from tmi_ops.errors import StoreError
 from tmi_ops.store.backend import Condition, IfAbsent, IfUnchanged, missing, refused
 from tmi_ops.store.directory.draft import LABEL_SUFFIX, OWNER_ONLY, Draft
-from tmi_ops.store.directory.labels import Label, label_of, parse, to_bytes, while_replacing
+from tmi_ops.store.directory.labels import Label, etag_of, label_of, parse, to_bytes, while_replacing
 from tmi_ops.store.directory.top import OWN_FOLDER, Top
 from tmi_ops.store.directory.tree import Tree, parts_of
 
@@ -53,7 +53,7 @@ class Found:
     @property
     def etag(self) -> str:
         if self.label is not None:
-            return f'"{self.label.sha256}"'
+            return etag_of(self.label, self.facts.st_mtime_ns)
         return f'"{self.facts.st_ino:x}-{self.facts.st_mtime_ns:x}-{self.facts.st_size:x}"'
 
     @property
