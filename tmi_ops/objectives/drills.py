@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
 
 from tmi_ops.drill.evidence import FOLDER, Evidence, read_evidence
-from tmi_ops.errors import OpsError
+from tmi_ops.errors import IntegrityError, OpsError
 from tmi_ops.objectives.facts import DrillMeasure
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
@@ -34,7 +34,7 @@ def read_drills(
     def read(drill_id: str) -> DrillMeasure | None:
         try:
             return measure_of(read_evidence(store, drill_id))
-        except BrokenRecordError as error:
+        except (BrokenRecordError, IntegrityError) as error:
             on_broken(error)
             return None
 

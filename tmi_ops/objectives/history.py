@@ -159,7 +159,7 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
     def read(key: str) -> Day | None:
         try:
             found = _read(store, key)
-        except BrokenRecordError:
+        except (BrokenRecordError, IntegrityError):
             return None  # counts as not measured
         return found.day if found else None
 

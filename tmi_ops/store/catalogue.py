@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tmi_ops.error_codes import Code
-from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.described import read_described, write_described
 from tmi_ops.store.folders import CHECKSUMS, MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict, kind_of, lacks_parts
 from tmi_ops.store.manifest import (
@@ -352,7 +352,7 @@ def _is_committed(store: ObjectStore, backup_id: str) -> bool:
 
 def read_entries(
     store: ObjectStore, view: Overview, folders: Iterable[Folder]
-) -> Iterator[tuple[CatalogueEntry | None, BrokenRecordError | None]]:
+) -> Iterator[tuple[CatalogueEntry | None, StoreError | None]]:
     """Backups that were seen, each with the error where one cannot be read; None for what does not exist any more.
 
     What was made of the same bytes with the same keys pinned is not made again.
@@ -376,19 +376,19 @@ def read_entries(
         yield entry, error
 
 
-def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | None, BrokenRecordError | None]:
+def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | None, StoreError | None]:
     try:
         manifest = read_listed_manifest(store, folder.backup_id)
     except ObjectMissingError:
         return None, None
-    except BrokenRecordError as error:
+    except (BrokenRecordError, IntegrityError) as error:
         return None, error
     if lacks_parts(folder, manifest):
         return None, _incomplete(manifest, folder)
     keys = [] if folder.verdict is None else [folder.verdict]
     try:
         return CatalogueEntry(manifest, read_newest_verdict(store, manifest, keys)), None
-    except BrokenRecordError as error:
+    except (BrokenRecordError, IntegrityError) as error:
         return CatalogueEntry(manifest, None), error
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, SettingsError, StoreError
 from tmi_ops.settings import Retain, StoreSettings, load_settings
 from tmi_ops.store.backend import IfUnchanged, ObjectChangedError
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.directory.backend import DirectoryBackend
 from tmi_ops.store.directory.labels import Label, label_of, parse, to_bytes, while_replacing
 from tmi_ops.store.directory.places import moment
@@ -28,6 +30,7 @@ from tmi_ops.store.objects import ObjectStore, make_place, open_store
 from tmi_ops.store.restore_guide import restore_guide
 from tmi_ops.store.single_put import get_single
 from tmi_ops_tests.store.conftest import ENVIRONMENT
+from tmi_ops_tests.store.test_signed_documents import NOW, take_backup
 
 ROUNDS = 20
 OLD, NEW, TWIN = Label("aa", 2, {"a": "1"}), Label("bb", 3, {"b": "2"}), Label("cc", 2, {})
@@ -238,6 +241,19 @@ def test_a_writer_that_is_killed_leaves_an_object_with_its_own_metadata(
         assert left.key == "x"
         backend.abort(left)
     assert list(backend.unfinished("")) == []
+
+
+def test_a_backup_whose_manifest_is_damaged_on_the_disk_hides_no_other(store: ObjectStore, root: Path) -> None:
+    sound, damaged = take_backup(store), take_backup(store, NOW - timedelta(days=1), end="bbbb")
+    file = root / f"logical/{damaged.backup_id}/manifest.json"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    broken: list[StoreError] = []
+    assert [entry.manifest.backup_id for entry in list_backups(store, broken.append)] == [sound.backup_id]
+    assert [damaged.backup_id in error.message for error in broken] == [True]
+    with pytest.raises(StoreError, match="could not be read completely"):
+        list_backups(store)
 
 
 @pytest.mark.parametrize("then", ["another writer tidies up", "the disk is full"])
