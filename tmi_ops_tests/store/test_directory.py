@@ -25,6 +25,7 @@ from tmi_ops.store.directory.backend import DirectoryBackend
 from tmi_ops.store.directory.labels import Label, label_of, parse, to_bytes, while_replacing
 from tmi_ops.store.directory.places import moment
 from tmi_ops.store.directory.refusals import failures_explained
+from tmi_ops.store.directory.top import read_identity
 from tmi_ops.store.guarding import has_object_lock, locked_until, may_delete, set_legal_hold
 from tmi_ops.store.objects import ObjectStore, make_place, open_store
 from tmi_ops.store.restore_guide import restore_guide
@@ -347,6 +348,26 @@ def test_an_empty_mount_point_is_no_empty_store(settings: StoreSettings) -> None
     assert list(settings.directory.iterdir()) == []
     make_place(settings)
     assert list(open_store(settings, ENVIRONMENT).list_objects("")) == []
+
+
+@pytest.mark.parametrize("is_mount_point", [True, False])
+def test_where_a_store_was_made_and_is_away_no_other_is_made(
+    settings: StoreSettings, tmp_path: Path, is_mount_point: bool
+) -> None:
+    settings = settings.model_copy(update={"seen_file": tmp_path / "home/trust/development.seen.json"})
+    assert settings.directory is not None
+    make_place(settings)
+    away = settings.directory.rename(tmp_path / "away")
+    if is_mount_point:
+        settings.directory.mkdir()
+    with pytest.raises(StoreError, match="is not there") as failed:
+        make_place(settings)
+    assert failed.value.code == Code.STORE_ADDRESS
+    assert settings.directory.exists() is is_mount_point
+    make_place(settings.model_copy(update={"directory": tmp_path / "elsewhere"}))
+    assert read_identity(tmp_path / "elsewhere") not in (None, read_identity(away))
+    make_place(settings)
+    assert read_identity(settings.directory) is not None
 
 
 @pytest.mark.parametrize("instead", ["nothing", "an empty directory", "another store"])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tmi_ops import private
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.directory.backend import DirectoryBackend
 from tmi_ops.store.directory.refusals import failures_explained
 from tmi_ops.store.directory.top import OWN_FOLDER, make_identity, read_identity
+
+# Beside what this machine has seen of a store: where it has made one.
+MADE = ".made"
 
 
 def open_directory(settings: StoreSettings, root: str) -> DirectoryBackend:
@@ -49,11 +53,23 @@ def make_directory(settings: StoreSettings) -> None:
     """Create the directory of the settings, for its owner only, and make it a store. May be repeated.
 
     Raises:
-        StoreError: it cannot be created.
+        StoreError: it cannot be created; or this machine has made one there before, which is away.
     """
+    directory = _directory(settings)
+    note = None if settings.seen_file is None else settings.seen_file.with_suffix(MADE)
     with failures_explained(settings.describe()):
-        _directory(settings).mkdir(0o700, parents=True, exist_ok=True)
-        make_identity(_directory(settings))
+        is_there = directory.is_dir() and read_identity(directory) is not None
+        if not is_there and note is not None and note.is_file() and note.read_text().strip() == str(directory):
+            raise StoreError(
+                f"The store that was made in {directory} is not there.",
+                hint=f"mount its disk; if it is gone for good, remove {note}, then run: tmi-ops init",
+                code=Code.STORE_ADDRESS,
+            )
+        directory.mkdir(0o700, parents=True, exist_ok=True)
+        make_identity(directory)
+        if note is not None:
+            private.make_directory(note.parent)
+            private.write_private(note, f"{directory}\n")
 
 
 def _directory(settings: StoreSettings) -> Path:
