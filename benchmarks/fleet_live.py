@@ -1,11 +1,13 @@
-"""A daemon, a code server and a UI over one tmi-ops.toml of three clusters, and what they ask of each one's store.
+"""A daemon, a code server and a UI over one tmi-ops.toml of three clusters or more: what they ask of each one's store,
+and what Dagster costs.
 
     python -m benchmarks.fleet_live --minutes 10
+    python -m benchmarks.fleet_live --minutes 10 --environments 20
 
 `tmi` is a TMI database with a second one beside it (`tmi/billing`), `shop` a foreign application with several schemas
-and no keys (profile none), `records` this very Dagster's own records. Each has base, WAL and logical backups before the
-daemon starts. Each speaks to the store through a relay of its own that counts requests; the cluster's statistics count
-its sessions. Sensors and schedules run as they do in production.
+and no keys (profile none), `records` this very Dagster's own records; further ones are like `shop`. Each has base, WAL
+and logical backups before the daemon starts. Each speaks to the store through a relay of its own that counts requests;
+the cluster's statistics count its sessions. Sensors and schedules run as they do in production.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import click
 import psycopg
 from pydantic import SecretStr
 
+from benchmarks.processes import cpu_of_tree, memory_of_tree
 from benchmarks.servers import POSTGRES_MAJOR, POSTGRES_PARAMETERS, make_database
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connection_parameters
@@ -45,7 +48,7 @@ from tmi_ops.stack.service import RunningService
 from tmi_ops_tests.tcp_relay import TcpRelay
 
 BUCKET, REGION = "fleet", "us-east-1"
-CLUSTERS = ("tmi", "shop", "records")
+FIRST = ("tmi", "shop", "records")
 DATABASES = {"tmi": "tmi", "shop": "shop", "records": "dagster"}
 _REQUEST = re.compile(rb"(GET|PUT|HEAD|POST|DELETE) /[^ ]* HTTP/1\.1\r\n")
 _DEFAULTS = """[defaults]
@@ -97,6 +100,10 @@ class Fleet:
     relays: Mapping[str, CountingRelay]
     variables: Mapping[str, str]
 
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self.clusters)
+
     def sessions(self, name: str) -> int:
         """How many sessions its cluster has had in all databases."""
         with psycopg.connect(**connection_parameters(self.clusters[name])) as connection:
@@ -111,35 +118,41 @@ class Fleet:
 
 @click.command()
 @click.option("--minutes", default=10, show_default=True, help="How long the daemon ticks.")
+@click.option("--environments", default=len(FIRST), show_default=True, help="How many clusters.")
 @click.option("--port", default=0, help="Of the UI; 0: any.")
-def main(minutes: int, port: int) -> None:
+def main(minutes: int, environments: int, port: int) -> None:
     """Start it, let it tick, and print what each environment was asked."""
     with (
         tempfile.TemporaryDirectory(prefix="tmi-ops-fleet-") as directory,
-        fleet(Path(directory)) as found,
-        dagster(found, port or free_port()) as ui_url,
+        fleet(
+            Path(directory), (*FIRST, *(f"site{number:02}" for number in range(len(FIRST) + 1, environments + 1)))
+        ) as found,
+        dagster(found, ui_port := port or free_port()) as services,
     ):
+        ui_url = f"http://127.0.0.1:{ui_port}"
         protect(found)  # now that Dagster has made its tables
         click.echo(f"UI at {ui_url}; its daemon ticks for {minutes} min")
         time.sleep(60)  # the first looks of all, and the runs that they begin, are no everyday
-        before = {name: (found.relays[name].asked.copy(), found.sessions(name)) for name in CLUSTERS}
+        before = {name: (found.relays[name].asked.copy(), found.sessions(name)) for name in found.names}
+        spent = {name: cpu_of_tree(pid) for name, pid in services.items()}
         time.sleep(60 * minutes)
+        _print_cost({name: cpu_of_tree(pid) - spent[name] for name, pid in services.items()}, services, minutes)
         _print(found, before, minutes)
         _print_ticks(ui_url)
 
 
 def protect(found: Fleet) -> None:
     """The first backups of each."""
-    for name in CLUSTERS:
+    for name in found.names:
         found.run("-e", name, "wal", "stream", "--catch-up", "--quiet")
         found.run("-e", name, "backup", "base", "--quiet")
-    for name in (*CLUSTERS, "tmi/billing"):
+    for name in (*found.names, "tmi/billing"):
         found.run("-e", name, "backup", "logical", "--verify", "--quiet")
 
 
 @contextmanager
-def fleet(directory: Path) -> Iterator[Fleet]:
-    """Three clusters, a store with a relay for each, and the file that names them."""
+def fleet(directory: Path, names: Sequence[str]) -> Iterator[Fleet]:
+    """A cluster for each name, a store with a relay for each, and the file that names them."""
     with ExitStack() as stack:
         programs = server_programs(POSTGRES_MAJOR)
         credentials = S3Credentials("fleet", SecretStr(secrets.token_urlsafe(24)))
@@ -149,7 +162,7 @@ def fleet(directory: Path) -> Iterator[Fleet]:
         stack.callback(s3.process.kill)
         ensure_bucket(f"http://127.0.0.1:{ports.s3}", REGION, BUCKET, credentials)
         clusters, relays = {}, {}
-        for name in CLUSTERS:
+        for name in names:
             server = throwaway_server(programs, directory / name, parameters=POSTGRES_PARAMETERS)
             clusters[name] = stack.enter_context(server).address
             relays[name] = CountingRelay(ports.s3)
@@ -163,11 +176,12 @@ def fleet(directory: Path) -> Iterator[Fleet]:
 
 
 def _fill(clusters: Mapping[str, PostgresSettings]) -> None:
-    for name, database in (*DATABASES.items(), ("tmi", "billing")):
+    databases = [(name, DATABASES.get(name, "shop")) for name in clusters]
+    for name, database in (*databases, ("tmi", "billing")):
         with psycopg.connect(**connection_parameters(clusters[name]), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{database}"')
+            connection.execute(f'CREATE DATABASE "{database}"'.encode())
     make_database(clusters["tmi"].model_copy(update={"database": "tmi"}), 5_000_000)
-    for name, database in (("shop", "shop"), ("tmi", "billing")):
+    for name, database in (*(one for one in databases if one[1] == "shop"), ("tmi", "billing")):
         address = clusters[name].model_copy(update={"database": database})
         with psycopg.connect(**connection_parameters(address), autocommit=True) as connection:
             connection.execute(_SHOP)
@@ -180,7 +194,7 @@ def _file(clusters: Mapping[str, PostgresSettings], relays: Mapping[str, Countin
             name=name,
             port=address.port,
             user=address.user,
-            database=DATABASES[name],
+            database=DATABASES.get(name, "shop"),
             store=relays[name].port,
             profile="tmi" if name == "tmi" else "none",
         )
@@ -188,8 +202,8 @@ def _file(clusters: Mapping[str, PostgresSettings], relays: Mapping[str, Countin
 
 
 @contextmanager
-def dagster(found: Fleet, port: int) -> Iterator[str]:
-    """Code server, webserver and daemon, as the stack starts them; yields the UI's address."""
+def dagster(found: Fleet, port: int) -> Iterator[Mapping[str, int]]:
+    """Code server, webserver and daemon, as the stack starts them; yields their process ids."""
     layout = StackLayout(found.directory / "stack")
     layout.dagster_home.mkdir(parents=True)
     records = found.clusters["records"].model_copy(update={"database": DATABASES["records"]})
@@ -213,16 +227,31 @@ def dagster(found: Fleet, port: int) -> Iterator[str]:
             lambda: orchestrator.start_webserver(port, variables, logs / "web.log", stopping=bool, inherit=()),
             lambda: orchestrator.start_daemon(records, variables, logs / "daemon.log", stopping=bool, inherit=()),
         )
-        for start in starts:
-            stack.callback(start().stop)
-        yield f"http://127.0.0.1:{port}"
+        services = [start() for start in starts]
+        for service in services:
+            stack.callback(service.stop)
+        yield dict(
+            zip(
+                ("code server, with its runs", "webserver", "daemon"),
+                (one.process.pid for one in services),
+                strict=True,
+            )
+        )
+
+
+def _print_cost(spent: Mapping[str, float], services: Mapping[str, int], minutes: int) -> None:
+    """CPU in % of one core, with that of runs that have ended; proportional memory at the end."""
+    memory = {name: memory_of_tree(pid) / 1e6 for name, pid in services.items()}
+    rows = [(name, seconds, memory[name]) for name, seconds in spent.items()]
+    for name, seconds, size in (*rows, ("in all", sum(spent.values()), sum(memory.values()))):
+        click.echo(f"{name:<28} {seconds:8.1f} CPU s {100 * seconds / (60 * minutes):6.1f} % of a core {size:6.0f} MB")
 
 
 def _print(found: Fleet, before: Mapping[str, tuple[Counter[str], int]], minutes: int) -> None:
     verbs = ("GET", "HEAD", "PUT", "POST", "DELETE")
     click.echo(f"| environment | {' a minute | '.join(verbs)} a minute | sessions a minute |")
     click.echo(f"| --- |{' ---: |' * (len(verbs) + 1)}")
-    for name in CLUSTERS:
+    for name in found.names:
         asked, sessions = before[name]
         more = found.relays[name].asked - asked
         figures = [f"{more[verb] / minutes:.1f}" for verb in verbs]
