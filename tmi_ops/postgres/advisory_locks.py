@@ -15,6 +15,11 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 """
 
 
+def is_locked(connection: psycopg.Connection[Any], key: int) -> bool:
+    """Whether a session holds the lock now."""
+    return connection.execute(_HOLDER, (key,)).fetchone() is not None
+
+
 def lock_holder(connection: psycopg.Connection[Any], key: int) -> str:
     """Who holds the lock, for people; that session may end at any time."""
     row = connection.execute(_HOLDER, (key,)).fetchone()

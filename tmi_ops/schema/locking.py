@@ -15,8 +15,10 @@ from psycopg.rows import TupleRow
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
-from tmi_ops.postgres.advisory_locks import lock_holder
+from tmi_ops.postgres.advisory_locks import is_locked, lock_holder
+from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
+from tmi_ops.settings import PostgresSettings
 
 Session = psycopg.Connection[TupleRow]
 
@@ -46,6 +48,16 @@ class Patience:
         """Seconds before the attempt after `attempt` (from 1), randomized so that two waiters do not stay in step."""
         pause = min(self.first_pause_s * 2.0 ** (attempt - 1), self.longest_pause_s)
         return pause * random.uniform(0.8, 1.2)  # noqa: S311
+
+
+def migration_is_running(postgres: PostgresSettings) -> bool:
+    """Whether a migration is changing the schema now, so that what is seen of it is half of a change.
+
+    Raises:
+        DatabaseError: PostgreSQL could not be reached.
+    """
+    with connect(postgres) as connection:
+        return is_locked(connection, MIGRATION_LOCK)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from dagster import SkipReason
 
 from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Outcome, Severity
@@ -8,6 +9,7 @@ from tmi_ops.health.last_reading import open_saved_text
 from tmi_ops.health.record import last_verdicts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
+from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import Settings
 from tmi_ops_tests.orchestration.sensing import look_through
@@ -54,6 +56,18 @@ def test_a_change_that_tmi_cannot_live_with_is_validated_once_told_and_ends_when
     assert len(mended.run_requests or []) == 1
     assert not open_alerts(migrated)
     assert last_said(migrated) is Outcome.OK
+
+
+@pytest.mark.slow
+def test_a_migration_that_is_half_done_is_no_drift(migrated: Settings) -> None:
+    with connect(migrated.postgres) as connection:
+        connection.execute("DROP TABLE timmy_usage")
+        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        looked = look_through("schema_drift", '{"digest": "before"}')
+        assert (looked.skip_reason, looked.cursor) == (SkipReason("A migration is running."), '{"digest": "before"}')
+        assert not open_alerts(migrated)
+    look_through("schema_drift", looked.cursor)
+    assert open_alerts(migrated) == {"schema-drift": Severity.CRITICAL}
 
 
 @pytest.mark.slow
