@@ -1,4 +1,8 @@
-"""Raises, resolves and retries alerts. Nothing here raises an exception: an alert never fails a backup."""
+"""Raises, resolves and retries alerts. Nothing here raises an exception: an alert never fails a backup.
+
+Messages go through apprise. A channel that fails or hangs takes a bounded time and never raises. It is named after its
+service, and the variable and position of its address; the address is a secret.
+"""
 
 from __future__ import annotations
 

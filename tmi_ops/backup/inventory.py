@@ -1,6 +1,11 @@
 """What a database is made of, object by object, so that a restored copy can be compared with its source.
 
 A dump that restores every row may still have lost a trigger, a grant or a constraint; counting rows would not notice.
+
+PostgreSQL has two wordings of one expression, which are made one. `varchar_column IN ('a', 'b')` is kept as
+`(ARRAY['a'::character varying, ...])::text[]`. When a dump's words are read back, the cast goes to each element:
+`ARRAY[('a'::character varying)::text, ...]`. Both mean the same, and the second is said the same way ever after.
+Source: https://www.postgresql.org/docs/current/sql-expressions.html#SQL-SYNTAX-ARRAY-CONSTRUCTORS
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """The recovery time objective: how long a recovery to the newest moment would take now. Facts in, forecast out; pure.
 
 1. The forecast is for base backup and WAL if there is a base backup, else for the newest logical backup.
-2. It adds up fetch, extract, combine, replay and verify, from the speeds of drills and today's sizes (`speed.py`).
+2. It adds up fetch, extract, combine, replay and verify, from the speeds of drills and today's sizes.
 3. It must rest on a drill: without any the status is unknown; if the last one failed or is older than
    `DRILL_STALE_AFTER`, at risk.
 4. The cure is the cheapest backup after which the objective would be met; if none is enough, the reason says so.
+
+A phase that moves bytes is forecast from the newest drill that moved enough of them to measure a speed. If none did, it
+takes as long as in the newest drill, plus the bytes beyond that drill's at an assumed, cautious speed; without any
+drill everything is assumed. Phases that move no bytes take as long as last time.
 """
 
 from __future__ import annotations

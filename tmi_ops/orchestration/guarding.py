@@ -1,4 +1,7 @@
-"""The sensors that guard the objectives: they read, decide (`tmi_ops/objectives/acting.py`), launch the cure, alert."""
+"""The sensors that guard the objectives: they read, decide (`tmi_ops/objectives/acting.py`), launch the cure, alert.
+
+Each guard also checks that all schedules and sensors tick, and alerts if one does not.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,10 @@
    have another column order after a restore.
 3. If that differs, too, both are compared as multisets, because the order of rows may differ. Remaining differences are
    reported with their primary key, if there is one.
+
+Multisets are compared in bounded memory for tables of any size: each row is hashed, and the hashes are summed up in
+65,536 buckets; equal sums mean equal rows, in any order. The rows of buckets that differ are read again and compared
+one by one.
 """
 
 from __future__ import annotations

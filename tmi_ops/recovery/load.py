@@ -1,4 +1,9 @@
-"""Loads a fetched logical backup into a new, empty database."""
+"""Loads a fetched logical backup into a new, empty database.
+
+A plain dump is run with psql, with its backslash commands disabled. A dump is data from the store, and psql would run a
+`\\! command` in it as our user. So psql is restricted before the dump begins, with a key that no dump can know.
+Source: https://www.postgresql.org/docs/current/app-psql.html, \\restrict; CVE-2025-8714
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """Reads roles and database properties from a fetched backup, and applies the properties to a copy.
 
 Backups store them as data. Backups of earlier releases contain scripts, which are parsed as data.
+
+These contain statements by pg_dumpall and by us. PostgreSQL's parser (libpg_query) parses them, so a value that looks
+like a statement stays a value. Anything that is not a role, a membership, a privilege or a setting is left out and
+reported.
 """
 
 from __future__ import annotations

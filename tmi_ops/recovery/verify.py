@@ -6,6 +6,9 @@
 4. validate: the schema that TMI needs.
 
 The result is recorded in the store beside the backup.
+
+The lock table of the scratch cluster is sized for it: a script is restored in one transaction, and the dump that counts
+the copy locks every table at once.
 """
 
 from __future__ import annotations

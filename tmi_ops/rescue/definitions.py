@@ -1,6 +1,10 @@
 """Recreates dropped tables: columns, keys, indexes, constraints, triggers, owner, grants.
 
 The statements come from pg_dump, run on the past. `dropped.py` finds what DROP ... CASCADE dropped with them.
+
+Statements are removed from pg_dump's script by parsing it, never by matching its text. The tables' owner chooses the
+names and literals in a script. A pattern could be tricked into splitting one of them, and its content would be
+executed. PostgreSQL's own scanner and parser cannot.
 """
 
 from __future__ import annotations

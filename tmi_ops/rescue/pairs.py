@@ -1,4 +1,14 @@
-"""A table in the past and now, and the SQL to identify, compare and move its rows. Pure."""
+"""A table in the past and now, and the SQL to identify, compare and move its rows. Pure.
+
+The content of a row, from which its digest is made, is one text, different for different rows:
+
+1. The length of each text column; nothing for NULL.
+2. Numbers, times, JSON and the like, each with a terminator that none of them contains; again nothing for NULL.
+3. Columns of all other types as a row, in which PostgreSQL quotes what is ambiguous.
+4. The texts themselves, unquoted: their lengths are known, and quoting would take most of the time.
+
+Only PostgreSQL's output functions are used, never casts, which may be a table owner's own functions.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +156,7 @@ class Pair:
         return sql.Identifier("pg_temp", f"rescue_{purpose}_{self.number}")
 
     def digest(self, alias: str) -> sql.Composed:
-        """A digest of a row's compared columns, 16 bytes; output must be pinned. See `digests.py`."""
+        """A digest of a row's compared columns, 16 bytes; output must be pinned. The module says of what."""
         types = {column.name: self.type_now(column.name) for column in self.columns}
         return sql.SQL("substr(sha256(textsend({})), 1, {})").format(
             written_out(alias, types, measurable=self.measurable), sql.Literal(DIGEST_BYTES)

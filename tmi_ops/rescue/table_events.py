@@ -2,6 +2,15 @@
 
 A table is followed by its files: DROP, TRUNCATE and rewrites name the old file in their commit record, and deletes and
 updates name the file of their row. Dropping or altering a column updates its row in pg_attribute.
+
+TRUNCATE, CLUSTER, VACUUM FULL and rewriting ALTER TABLE give a table, its indexes and its TOAST table new files. A
+commit record lists the removed files in the order of their removal, but not whose they were. Two patterns tell:
+
+1. TRUNCATE (and REINDEX) replaces each old file with a new one, so both are in the same order.
+2. A rewrite fills the file of a transient relation, whose oid is its number, and drops that with the old file in it.
+
+Files of relations that the same commit created or dropped are recognised by their oids and ignored. If the numbers do
+not add up, the answer is None: unknown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Matches the models' keys, indexes and constraints with the live ones by structure, regardless of their names."""
+"""Matches the models' keys, indexes and constraints with the live ones by structure, regardless of their names.
+
+A CHECK of the form "this column has one of these values" is parsed in any notation, as PostgreSQL rewrites its text:
+`role IN ('a', 'b')` becomes `CHECK (((role)::text = ANY ((ARRAY['a'::character varying, 'b'::character
+varying])::text[])))`.
+"""
 
 from __future__ import annotations
 

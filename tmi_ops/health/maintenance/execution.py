@@ -1,4 +1,7 @@
-"""Runs the steps of a plan within its limits. A step that cannot be run is skipped; the others go on."""
+"""Runs the steps of a plan within its limits. A step that cannot be run is skipped; the others go on.
+
+A session is ended safely: only the one that was seen, in the state it was seen in, and never a protected one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Bloat: disk space that tables and indexes occupy but do not use."""
+"""Bloat: disk space that tables and indexes occupy but do not use.
+
+Queries estimate it from statistics and the page layout, or measure it with pgstattuple. The estimate is the well-known
+one (github.com/ioguix/pgsql-bloat-estimation, BSD licence): from the average width of the columns it computes how many
+pages the rows would need if nothing were wasted. It needs `pg_stats`, which shows a column only to a role that may read
+it. TOAST rows are counted at four chunks a page.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Loads page templates and their shared parts."""
+"""Loads page templates and their shared parts.
+
+Phases are drawn as bars, on a scale that ends at the objective or, if it was missed, after it.
+"""
 
 from __future__ import annotations
 

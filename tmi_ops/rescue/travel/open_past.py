@@ -1,4 +1,9 @@
-"""The process that holds a past open: opens it, moves it on request, and removes it at the end."""
+"""The process that holds a past open: opens it, moves it on request, and removes it at the end.
+
+The files of a past are extracted once, copied to a twin before anything is replayed, and copied from there. A copy
+shares its blocks with the twin if the file system supports reflinks (XFS, Btrfs, ZFS, APFS by `cp`); otherwise it is a
+plain copy. Hard links do not work: a server writes into its files, and so into the twin's.
+"""
 
 from __future__ import annotations
 
