@@ -238,6 +238,17 @@ class Backend(Protocol):
         """Call `note` with the kind of each request that costs money; the returned function ends that."""
 
 
+def holds(condition: Condition, etag: str | None) -> bool:
+    """Whether a put may go on. Pure.
+
+    Args:
+        etag: of the object that is there; None: there is none.
+    """
+    if isinstance(condition, IfAbsent):
+        return etag is None
+    return condition is None or condition.etag == etag
+
+
 def refused(key: str, condition: Condition) -> ObjectExistsError:
     """The error of a put whose condition does not hold."""
     if isinstance(condition, IfUnchanged):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import StoreError
@@ -25,6 +26,7 @@ from tmi_ops.store.trust import Trust, read_trust
 __all__ = ["AtHand", "ListedObject", "ObjectStore", "make_place", "open_store"]
 
 DELETE_BATCH = 1000
+T = TypeVar("T")
 
 # A document's bytes by its key, None where it is known to be absent; a LookupError says to ask the store.
 AtHand = Callable[[str], bytes | None]
@@ -175,8 +177,7 @@ class ObjectStore:
         Raises:
             StoreError: the store kept one, for example under a hold; those deleted before stay deleted.
         """
-        waiting = iter(keys)
-        while batch := list(islice(waiting, DELETE_BATCH)):
+        for batch in _batches(keys):
             kept = self.backend.delete([(key, None) for key in batch])
             if kept:
                 raise StoreError(
@@ -198,8 +199,7 @@ class ObjectStore:
         Raises:
             StoreError: as `delete`.
         """
-        waiting = iter(stored)
-        while batch := list(islice(waiting, DELETE_BATCH)):
+        for batch in _batches(stored):
             self.delete(one.key for one in self.backend.delete(batch))
 
     def abort_stale_uploads(self, prefix: str, older_than: timedelta) -> int:
@@ -285,6 +285,12 @@ def _opened(settings: StoreSettings, root: str, *, hurried: bool) -> Backend:
     from tmi_ops.store.s3.backend import open_bucket
 
     return open_bucket(settings, root, hurried=hurried)
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    waiting = iter(items)
+    while batch := list(islice(waiting, DELETE_BATCH)):
+        yield batch
 
 
 def _stored_object(key: str, stored: Digest, plain: Digest | None) -> StoredObject:

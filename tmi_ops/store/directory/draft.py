@@ -15,13 +15,11 @@ from tmi_ops.store.backend import CHECKSUM
 from tmi_ops.store.digest import Bytes, Digest, RunningDigest
 from tmi_ops.store.directory.labels import Label, etag_of
 from tmi_ops.store.directory.refusals import failures_explained
-from tmi_ops.store.directory.tree import Tree, parts_of
+from tmi_ops.store.directory.tree import Tree, parts_of, with_folders
 
 LABEL_SUFFIX = ".label"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 OWNER_ONLY = 0o600
-# How often a folder that another writer removes, as it is empty, is made again.
-_ATTEMPTS = 100
 
 
 class Draft:
@@ -41,7 +39,7 @@ class Draft:
         self._digest = RunningDigest()
         self._ended = False
         with failures_explained(where, key):
-            self._file = self._created()
+            self._file = with_folders(self._created)
 
     def write(self, chunk: Bytes) -> None:
         """Take in a chunk of any size.
@@ -81,14 +79,8 @@ class Draft:
             self._end()
 
     def _created(self) -> int:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with self.tree.folder(self.parts, create=True) as folder:
-                    return os.open(self.name, _NEW_FILE, OWNER_ONLY, dir_fd=folder)
-            except FileNotFoundError:
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError
+        with self.tree.folder(self.parts, create=True) as folder:
+            return os.open(self.name, _NEW_FILE, OWNER_ONLY, dir_fd=folder)
 
     def _end(self) -> None:
         self._ended = True

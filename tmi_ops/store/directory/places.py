@@ -25,16 +25,16 @@ from functools import partial
 from io import FileIO
 
 from tmi_ops.errors import StoreError
-from tmi_ops.store.backend import Condition, IfAbsent, IfUnchanged, missing, refused
+from tmi_ops.store.backend import Condition, IfAbsent, IfUnchanged, holds, missing, refused
 from tmi_ops.store.directory.draft import LABEL_SUFFIX, OWNER_ONLY, Draft
 from tmi_ops.store.directory.labels import Label, etag_of, label_of, parse, to_bytes, while_replacing
 from tmi_ops.store.directory.top import OWN_FOLDER, Top
-from tmi_ops.store.directory.tree import Tree, parts_of
+from tmi_ops.store.directory.tree import Tree, parts_of, with_folders
 
 READ_SIZE = 1 << 20
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# How often a reader begins again, or a writer makes a folder again that was just removed as empty.
+# How often a reader begins again.
 _ATTEMPTS = 100
 # Some days before datetime ends, so that it can be told in every time zone.
 _LATEST = datetime(9999, 12, 1, tzinfo=UTC).timestamp()
@@ -121,7 +121,7 @@ class Places:
         with self._locked(key):
             found = self.open(key)
             with found.file if found else nullcontext():
-                if not _holds(condition, found):
+                if not holds(condition, found.etag if found else None):
                     raise refused(key, condition)
                 labels = while_replacing(_label(found) if found else None, label)
             self._write_labels(draft, labels)
@@ -168,18 +168,17 @@ class Places:
 
     def _move(self, key: str, draft: Draft, *, only_if_absent: bool) -> None:
         *folders, name = draft.parts
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with draft.tree.folder(draft.parts) as source, self.files.folder(folders, create=True) as target:
-                    if not only_if_absent or not _link(draft.name, source, name, target):
-                        os.rename(draft.name, name, src_dir_fd=source, dst_dir_fd=target)
-                    os.fsync(target)
-                    return
-            except FileExistsError:
-                raise refused(key, IfAbsent()) from None
-            except FileNotFoundError:  # the folder was removed, as it was empty
-                if attempt == _ATTEMPTS:
-                    raise
+
+        def move() -> None:
+            with draft.tree.folder(draft.parts) as source, self.files.folder(folders, create=True) as target:
+                if not only_if_absent or not _link(draft.name, source, name, target):
+                    os.rename(draft.name, name, src_dir_fd=source, dst_dir_fd=target)
+                os.fsync(target)
+
+        try:
+            with_folders(move)
+        except FileExistsError:
+            raise refused(key, IfAbsent()) from None
 
     def _read_labels(self, folders: Sequence[str], name: str) -> tuple[Label, ...]:
         try:
@@ -193,22 +192,20 @@ class Places:
     def _write_labels(self, draft: Draft, labels: Sequence[Label]) -> None:
         *folders, name = draft.parts
         temporary = f"{draft.name}{LABEL_SUFFIX}"
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with (
-                    # Once the draft is moved, another writer of this key may remove its folder, as it is empty.
-                    draft.tree.folder(draft.parts, create=True) as source,
-                    self._labels.folder(folders, create=True) as target,
-                ):
-                    with FileIO(os.open(temporary, _WRITE | os.O_TRUNC, OWNER_ONLY, dir_fd=source), "w") as file:
-                        file.write(to_bytes(labels))
-                        os.fsync(file.fileno())
-                    os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=target)
-                    os.fsync(target)
-                    return
-            except FileNotFoundError:
-                if attempt == _ATTEMPTS:
-                    raise
+
+        def write() -> None:
+            with (
+                # Once the draft is moved, another writer of this key may remove its folder, as it is empty.
+                draft.tree.folder(draft.parts, create=True) as source,
+                self._labels.folder(folders, create=True) as target,
+            ):
+                with FileIO(os.open(temporary, _WRITE | os.O_TRUNC, OWNER_ONLY, dir_fd=source), "w") as file:
+                    file.write(to_bytes(labels))
+                    os.fsync(file.fileno())
+                os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=target)
+                os.fsync(target)
+
+        with_folders(write)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
@@ -236,12 +233,6 @@ def _link(name: str, source: int, target_name: str, target: int) -> bool:
             return False
         raise
     return True
-
-
-def _holds(condition: Condition, found: Found | None) -> bool:
-    if isinstance(condition, IfAbsent):
-        return found is None
-    return condition is None or (found is not None and found.etag == condition.etag)
 
 
 def _label(found: Found) -> Label:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tmi_ops.errors import StoreError
 from tmi_ops.store.directory.refusals import bad_key
@@ -17,6 +18,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OWNER_ONLY = 0o700
 # How often a folder that another process removes, as it is empty, is made again.
 _MAKINGS = 100
+T = TypeVar("T")
 
 
 def parts_of(key: str) -> list[str]:
@@ -34,6 +36,18 @@ def parts_of(key: str) -> list[str]:
         if part in ("", ".", "..") or "\0" in part or size > LONGEST_NAME:
             raise bad_key(key)
     return parts
+
+
+def with_folders(act: Callable[[], T]) -> T:
+    """What `act` gives, which opens or makes folders; again where another process removes one of them, as it is empty.
+
+    Raises:
+        FileNotFoundError: it happens all the time.
+    """
+    for _ in range(1, _MAKINGS):
+        with suppress(FileNotFoundError):
+            return act()
+    return act()
 
 
 @dataclass(frozen=True)

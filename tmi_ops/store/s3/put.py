@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tmi_ops.errors import ObjectMissingError, StoreError
 from tmi_ops.settings import Retain
-from tmi_ops.store.backend import CHECKSUM, Condition, IfAbsent, IfUnchanged, Put, refused
+from tmi_ops.store.backend import CHECKSUM, Condition, IfAbsent, IfUnchanged, Put, holds, refused
 from tmi_ops.store.locking import lock_request
 from tmi_ops.store.s3.quick_put import QuickPuts
 from tmi_ops.store.s3.refusals import arrived_damaged, http_status, refusals_explained
@@ -75,7 +75,8 @@ class Puts:
             StoreError: the store failed.
         """
         if condition is not None and not self.honours(type(condition)):
-            if not self._holds(key, condition):
+            found = self._look(key)
+            if not holds(condition, found["ETag"] if found else None):
                 raise refused(key, condition)
             condition = None
         stored = self._send(key, body, metadata or {}, condition, quick=quick)
@@ -162,12 +163,6 @@ class Puts:
                 transient=True,
             )
         return _put(answer)
-
-    def _holds(self, key: str, condition: IfAbsent | IfUnchanged) -> bool:
-        found = self._look(key)
-        if isinstance(condition, IfAbsent):
-            return found is None
-        return found is not None and found["ETag"] == condition.etag
 
     def _ours(self, key: str, sha256: str) -> Put | None:
         """A repeated put may have met the object that its own first attempt stored before the answer was lost."""
