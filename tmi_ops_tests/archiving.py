@@ -8,7 +8,7 @@ from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import HISTORY_NAME, SEGMENT_NAME, Segment, parse_lsn, parse_segment_name
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import put_single, sealed
+from tmi_ops.store.single_put import sealed
 from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.partials import SO_FAR, find_open
@@ -67,4 +67,4 @@ def archive_open(store: ObjectStore, system_identifier: str, segment: Segment, c
         facts = FileFacts(len(plain), hashlib.sha256(plain).hexdigest(), segment.start + end)
         metadata = {**facts.metadata(), SO_FAR: hashlib.sha256(content[:end]).hexdigest()}
         key = file_key(system_identifier, piece_name(segment, end - len(plain)))
-        put_single(store, key, sealed(store, compressed(plain)), metadata)
+        store.put(key, sealed(store, compressed(plain)), metadata)

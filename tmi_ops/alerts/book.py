@@ -30,8 +30,9 @@ from tmi_ops.alerts.record import AlertRecord, merged
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, OpsError, StoreError
 from tmi_ops.settings import Settings
+from tmi_ops.store.backend import Condition, IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import Condition, IfAbsent, IfUnchanged, get_single, put_single
+from tmi_ops.store.single_put import get_single
 
 FOLDER = "alerts"
 # How long a failed store is not tried again: an alert must not wait for it a second time.
@@ -109,7 +110,7 @@ class AlertBook:
                 return None
             news = news.model_copy(update={"writing": uuid.uuid4().hex})
             try:
-                put_single(store, self._object_key(key), _body(news), condition=condition)
+                store.put(self._object_key(key), _body(news), condition=condition)
             except ObjectExistsError:
                 continue  # another process was faster: decide again on what it wrote
             self._write_copy(_Copy(record=news, ahead=False))

@@ -23,9 +23,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single
+from tmi_ops.store.single_put import get_single
 from tmi_ops.store.stamped import put_stamped, require_stamp
 from tmi_ops.store.trust import UntrustedError
 

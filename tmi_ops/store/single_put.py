@@ -1,4 +1,4 @@
-"""Objects that fit in memory: put by one request (see `backend.py`), read whole and checked.
+"""Objects that fit in memory, read whole and checked; they are put by `ObjectStore.put`.
 
 What is encrypted is recognised by its first bytes, so an object needs no manifest to be read.
 """
@@ -6,27 +6,11 @@ What is encrypted is recognised by its first bytes, so an object needs no manife
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
-from tmi_ops.store.backend import CHECKSUM, Condition, IfAbsent, IfUnchanged, ObjectChangedError, ObjectHead, Put
+from tmi_ops.store.backend import CHECKSUM, ObjectHead
 from tmi_ops.store.digest import damaged
 from tmi_ops.store.encryption import decrypted, parse_recipients, read_identities
 from tmi_ops.store.objects import ObjectStore
-
-__all__ = [
-    "Condition",
-    "IfAbsent",
-    "IfUnchanged",
-    "ObjectChangedError",
-    "ObjectHead",
-    "Put",
-    "get_single",
-    "is_sealed",
-    "look",
-    "put_single",
-    "sealed",
-    "unsealed",
-]
 
 AGE_MAGIC = b"age-encryption.org/v1\n"
 
@@ -38,25 +22,6 @@ def look(store: ObjectStore, key: str) -> ObjectHead | None:
         StoreError: the store failed.
     """
     return store.backend.head(key)
-
-
-def put_single(
-    store: ObjectStore,
-    key: str,
-    body: bytes,
-    metadata: Mapping[str, str] | None = None,
-    condition: Condition = None,
-    *,
-    quick: bool = False,
-) -> Put:
-    """Store an object whole. `body` is stored as it is; see `sealed` for encryption.
-
-    Raises:
-        ObjectExistsError: the condition was `IfAbsent` and there is one.
-        ObjectChangedError: the condition was `IfUnchanged` and the object is another by now, or gone.
-        StoreError: the store failed.
-    """
-    return store.put(key, body, metadata, condition, quick=quick)
 
 
 def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tuple[bytes, ObjectHead]:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from tmi_ops.error_codes import Code
-from tmi_ops.store.backend import CHECKSUM, Condition, missing
+from tmi_ops.store.backend import CHECKSUM, Condition, Put, missing
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import Put, is_sealed, put_single
+from tmi_ops.store.single_put import is_sealed
 from tmi_ops.store.trust import Purpose, UntrustedError
 
 STAMP = "signature"
@@ -31,17 +31,17 @@ def put_stamped(
     *,
     quick: bool = False,
 ) -> Put:
-    """As `put_single`, with a signature of the metadata where there is a signing key.
+    """As `ObjectStore.put`, with a signature of the metadata where there is a signing key.
 
     Raises:
         UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
-        ObjectExistsError, ObjectChangedError, StoreError: as `put_single`.
+        ObjectExistsError, ObjectChangedError, StoreError: as `ObjectStore.put`.
     """
     content = canonical(metadata)
     stamp = store.trust.stamp(key, content)
     if store.trust.is_pinned:
         store.trust.check_stamp(key, content, stamp, purpose, datetime.now(UTC))
-    return put_single(store, key, body, {**metadata, **({STAMP: stamp} if stamp else {})}, condition, quick=quick)
+    return store.put(key, body, {**metadata, **({STAMP: stamp} if stamp else {})}, condition, quick=quick)
 
 
 def require_stamp(

@@ -22,8 +22,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError, OpsError, StoreError
 from tmi_ops.postgres.wal_files import parse_lsn
+from tmi_ops.store.backend import IfAbsent, IfUnchanged, ObjectHead
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectHead, get_single, look
+from tmi_ops.store.single_put import get_single, look
 from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import lease_key

@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
+from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, get_single, look
+from tmi_ops.store.single_put import get_single, look
 from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.breaks import Break

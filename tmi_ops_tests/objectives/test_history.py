@@ -26,7 +26,7 @@ from tmi_ops.store.backend import CHECKSUM
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import look, put_single
+from tmi_ops.store.single_put import look
 from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops_tests.objectives.facts import GB, NOW, facts, reach
 
@@ -183,5 +183,5 @@ def test_readings_that_nobody_trusted_has_signed_are_no_past_and_are_begun_anew(
     stored = look(store, "objectives/2026-11-25.json")
     assert stored is not None
     forged = store.get_bytes("objectives/2026-11-25.json").replace(b"2026-11-25T12:01", b"2026-11-25T12:09")
-    put_single(store, "objectives/2026-11-25.json", forged, {**stored.metadata, CHECKSUM: sha256(forged).hexdigest()})
+    store.put("objectives/2026-11-25.json", forged, {**stored.metadata, CHECKSUM: sha256(forged).hexdigest()})
     assert read_history(pinned, NOW) == []

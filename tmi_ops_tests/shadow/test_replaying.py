@@ -20,7 +20,6 @@ from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.shadow.report import RollingCheck, ShadowReport
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import put_single
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.partials import list_open
 from tmi_ops.wal.stored_file import FileFacts, compressed, store_once
@@ -87,7 +86,7 @@ def test_a_hole_a_damaged_object_and_a_splice_are_named_and_passed_once_they_are
     facts = FileFacts(len(content), hashlib.sha256(content).hexdigest(), damaged.end).metadata()
     spoilt = bytearray(content)
     spoilt[100_000] ^= 1
-    put_single(beside.store, file_key(beside.system_identifier, damaged.name), compressed(spoilt), facts)
+    beside.store.put(file_key(beside.system_identifier, damaged.name), compressed(spoilt), facts)
     other = bytearray(content_of(beside, spliced))
     first = read_records(other).first
     assert first is not None

@@ -21,7 +21,7 @@ from tmi_ops.shadow.report import (
 )
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import get_single, put_single
+from tmi_ops.store.single_put import get_single
 from tmi_ops.store.trust import Trust, TrustedKey
 
 WRITER, PROVER = new_secret_key(), new_secret_key()
@@ -68,9 +68,9 @@ def test_a_report_is_read_as_it_was_written_and_replaced_by_the_next(store: Obje
 def test_what_the_prover_did_not_sign_for_that_name_and_time_is_refused(store: ObjectStore) -> None:
     ReportWriter(store, "one").write(report())
     body, head = get_single(store, report_key("one"))
-    put_single(store, report_key("two"), body, head.metadata)
-    put_single(store, report_key("three"), report("three").model_dump_json().encode())
-    put_single(store, report_key("four"), body.replace(b'"level"', b'"ended"'), head.metadata)
+    store.put(report_key("two"), body, head.metadata)
+    store.put(report_key("three"), report("three").model_dump_json().encode())
+    store.put(report_key("four"), body.replace(b'"level"', b'"ended"'), head.metadata)
     by_writer = replace(store, trust=Trust(ENVIRONMENT, WRITER, ()))
     ReportWriter(by_writer, "five").write(report("five"))
     refused: list[OpsError] = []

@@ -9,9 +9,10 @@ import pytest
 
 from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.backend import IfAbsent, IfUnchanged, ObjectChangedError
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.s3 import download, upload
-from tmi_ops.store.single_put import IfAbsent, IfUnchanged, ObjectChangedError, look, put_single
+from tmi_ops.store.single_put import look
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 from tmi_ops_tests.store.faulty_proxy import Fault, FaultyProxy, Request, faulty_proxy
 
@@ -136,17 +137,17 @@ def test_a_quick_put_that_fails_goes_the_long_way_and_is_refused_as_that_one_is(
     shaky.put_if_absent("other", b"")
     proxy.first(1, fault, lambda request: "If-None-Match" in request.headers)
 
-    stored = put_single(shaky, "piece", b"ours", {"lsn": "0/1"}, IfAbsent(), quick=True)
+    stored = shaky.put("piece", b"ours", {"lsn": "0/1"}, IfAbsent(), quick=True)
 
     assert proxy.suffered == [fault]
     found = look(shaky, "piece")
     assert found is not None
     assert (found.etag, found.metadata["lsn"]) == (stored.etag, "0/1")
     with pytest.raises(ObjectExistsError):
-        put_single(shaky, "piece", b"ours", {"lsn": "0/1"}, IfAbsent(), quick=True)
-    again = put_single(shaky, "piece", b"more", condition=IfUnchanged(stored.etag), quick=True)
+        shaky.put("piece", b"ours", {"lsn": "0/1"}, IfAbsent(), quick=True)
+    again = shaky.put("piece", b"more", condition=IfUnchanged(stored.etag), quick=True)
     with pytest.raises(ObjectChangedError):
-        put_single(shaky, "piece", b"less", condition=IfUnchanged(stored.etag), quick=True)
+        shaky.put("piece", b"less", condition=IfUnchanged(stored.etag), quick=True)
     assert again.etag != stored.etag
 
 
@@ -154,7 +155,7 @@ def test_a_quick_put_that_fails_goes_the_long_way_and_is_refused_as_that_one_is(
 def test_a_yes_without_an_etag_is_no_yes(proxy: FaultyProxy, shaky: ObjectStore, quick: bool) -> None:
     proxy.choose = lambda request: "empty 200" if request.method == "PUT" else None
     with pytest.raises(StoreError, match="without an ETag") as failed:
-        put_single(shaky, "piece", b"x", quick=quick)
+        shaky.put("piece", b"x", quick=quick)
     assert failed.value.transient
     assert look(shaky, "piece") is None
 
@@ -165,13 +166,13 @@ def test_a_server_that_ignores_if_match_overwrites_nobody_who_was_seen(
 ) -> None:
     """Two receivers and one lease: the later one must learn that the object is another's by now."""
     proxy.choose = lambda request: fault if request.method == "PUT" and "If-Match" in request.headers else None
-    etag = put_single(shaky, "lease.json", b"one").etag
+    etag = shaky.put("lease.json", b"one").etag
     with pytest.warns(RuntimeWarning, match=r"no conditional put \(If-Match\)"):
-        second = put_single(shaky, "lease.json", b"two", condition=IfUnchanged(etag)).etag
+        second = shaky.put("lease.json", b"two", condition=IfUnchanged(etag)).etag
     probes = len(proxy.suffered)
     with pytest.raises(ObjectChangedError):
-        put_single(shaky, "lease.json", b"three", condition=IfUnchanged(etag))
-    put_single(shaky, "lease.json", b"four", condition=IfUnchanged(second))
+        shaky.put("lease.json", b"three", condition=IfUnchanged(etag))
+    shaky.put("lease.json", b"four", condition=IfUnchanged(second))
     assert len(proxy.suffered) == probes, "asked once"
     assert shaky.get_bytes("lease.json") == b"four"
 

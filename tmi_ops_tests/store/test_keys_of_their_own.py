@@ -27,7 +27,6 @@ from tmi_ops.settings import Retain, Settings, StoreSettings
 from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.guarding import locked_until, may_abort_uploads, may_delete, may_extend_locks
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import put_single
 from tmi_ops.wal import open_upload, pieces
 from tmi_ops.wal.open_segment import OpenSegment
 from tmi_ops.wal.uploads import uploading
@@ -85,7 +84,7 @@ def test_asked_about_what_is_not_there_the_server_tells_what_a_key_may(keys: Own
 
 @pytest.mark.parametrize("purpose", ["writer", "prover"])
 def test_who_steals_a_key_that_does_not_prune_removes_nothing(keys: OwnKeys, purpose: str) -> None:
-    put_single(opened(keys.writer), "logical/x/victim", b"rows")
+    opened(keys.writer).put("logical/x/victim", b"rows")
     thief = raw_client(getattr(keys, purpose))
     key = f"tmi-ops/{ENVIRONMENT}/logical/x/victim"
     _, version = versions(keys, "logical/x/victim")[-1]
@@ -123,8 +122,8 @@ def test_what_is_stored_under_retain_cannot_be_removed_by_any_key(keys: OwnKeys)
     writer = opened(keys.writer, RETAIN)
     large = iter([b"x" * (6 << 20)] * 4)
     writer.upload("base/20261127T000000Z-base-0001/base.tar.zst", large)
-    put_single(writer, "wal/7/00000001/000000010000000000000001.zst", b"wal")
-    put_single(writer, "wal/7/00000001/000000010000000000000002.partial.zst", b"open")
+    writer.put("wal/7/00000001/000000010000000000000001.zst", b"wal")
+    writer.put("wal/7/00000001/000000010000000000000002.partial.zst", b"open")
     end = datetime.now(UTC) + RETAIN.period
     for key in ("base/20261127T000000Z-base-0001/base.tar.zst", "wal/7/00000001/000000010000000000000001.zst"):
         until = locked_until(opened(keys.pruner), key)
@@ -143,7 +142,7 @@ def test_what_stays_is_locked_for_longer_before_its_lock_ends_chains_and_wal_inc
     full, forgotten = write_base(writer), write_base(writer)
     incremental = write_base(writer, full.backup_id)
     segment = f"wal/{full.system_identifier}/00000001/000000010000000000000001.zst"
-    put_single(writer, segment, b"wal")
+    writer.put(segment, b"wal")
     kept = [f"base/{one.backup_id}/base.tar.zst" for one in (full, incremental)]
     locked = [*kept, segment, f"base/{forgotten.backup_id}/base.tar.zst"]
     first = {key: locked_until(pruner, key) for key in locked}
@@ -178,7 +177,7 @@ def test_only_the_pruners_key_removes_a_backup(keys: OwnKeys) -> None:
 
 
 def test_evidence_of_a_drill_may_be_written_by_the_prover(keys: OwnKeys) -> None:
-    put_single(opened(keys.prover, RETAIN), f"{DRILLS}/20261127T000000Z-drill-0000.json", b"{}")
+    opened(keys.prover, RETAIN).put(f"{DRILLS}/20261127T000000Z-drill-0000.json", b"{}")
     assert locked_until(opened(keys.prover), f"{DRILLS}/20261127T000000Z-drill-0000.json") is not None
 
 

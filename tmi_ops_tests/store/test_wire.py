@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tmi_ops.settings import StoreSettings
+from tmi_ops.store.backend import IfAbsent
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.s3 import quick_put
 from tmi_ops.store.s3.signature_v4 import Signer
 from tmi_ops.store.s3.wire import Answer, Wire, WireError, parse_head
-from tmi_ops.store.single_put import IfAbsent, look, put_single
+from tmi_ops.store.single_put import look
 from tmi_ops_tests.certificates import make_authority
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 from tmi_ops_tests.tcp_relay import tcp_relay
@@ -163,7 +164,7 @@ def test_where_a_proxy_is_configured_the_put_goes_through_it(
         request = {"Bucket": "b", "Key": "k", "Body": b"", "Metadata": {}}
         assert store.backend.puts._quick.takes(request)
         assert not behind.backend.puts._quick.takes(request)
-        put_single(behind, "through", b"it", condition=IfAbsent(), quick=True)
+        behind.put("through", b"it", condition=IfAbsent(), quick=True)
     assert look(store, "through") is not None
 
 

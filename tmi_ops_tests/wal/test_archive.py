@@ -5,7 +5,6 @@ from __future__ import annotations
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import put_single
 from tmi_ops.wal.archive import IN_FLIGHT, archive_of, missing_near_the_end
 from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.layout import cluster_folder, file_key
@@ -27,7 +26,7 @@ def test_only_what_is_absent_close_to_the_end_may_be_on_its_way() -> None:
 
 
 def _put(store: ObjectStore, name: str) -> None:
-    put_single(store, file_key(SYSTEM, name), b"x", {})
+    store.put(file_key(SYSTEM, name), b"x", {})
 
 
 def test_a_segment_that_came_behind_the_listing_is_found(settings: Settings) -> None:

@@ -15,7 +15,6 @@ from tmi_ops.errors import BackupError
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import put_single
 from tmi_ops.wal import open_upload, pieces
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.layout import file_key
@@ -137,7 +136,7 @@ def test_another_history_is_refused_with_its_first_piece_and_as_a_whole(store: O
 def test_what_an_earlier_release_stored_is_read_and_gone_on_from(store: ObjectStore) -> None:
     padded = OURS[:3000].ljust(SIZE, b"\0")
     facts = FileFacts(SIZE, hashlib.sha256(padded).hexdigest(), SEGMENT.start + 3000)
-    put_single(store, file_key(SYSTEM, f"{SEGMENT.name}.partial"), compressed(padded), facts.metadata())
+    store.put(file_key(SYSTEM, f"{SEGMENT.name}.partial"), compressed(padded), facts.metadata())
     assert held(store) == OURS[:3000]
     with uploading(store, SYSTEM, SEGMENT.start, SIZE) as uploads:
         _take_over(store, uploads)

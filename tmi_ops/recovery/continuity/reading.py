@@ -19,8 +19,9 @@ from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.postgres.wal_files import LONG_HEADER_SIZE, check_header
 from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.progress import Report
+from tmi_ops.store.backend import ObjectHead
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import ObjectHead, is_sealed, look
+from tmi_ops.store.single_put import is_sealed, look
 from tmi_ops.store.stamped import require_stamp
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.archive import ArchivedPartial, WalArchive

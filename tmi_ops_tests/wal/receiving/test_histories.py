@@ -27,7 +27,7 @@ from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import put_single, sealed
+from tmi_ops.store.single_put import sealed
 from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import links_from
@@ -266,8 +266,7 @@ def _forge_successor(lived: Lived, start: int, tmp_path: Path) -> None:
     plain = bytes(content)
     facts = FileFacts(len(plain), hashlib.sha256(plain).hexdigest(), segment.end)
     links = links_from(records_of(plain), levels_read=True)
-    put_single(
-        lived.store,
+    lived.store.put(
         file_key(archive.system_identifier, segment.name),
         sealed(lived.store, compressed(plain)),
         {**links.metadata(), **facts.metadata()},
