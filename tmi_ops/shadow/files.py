@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import DiskSpaceError, RecoveryError
-from tmi_ops.postgres.programs import plain_environment, program_failed
+from tmi_ops.postgres.cluster import copy_tree
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import destination_in, destination_of
@@ -36,7 +35,7 @@ def copy_files(settings: Settings, into: str) -> None:
         raise DiskSpaceError(f"A copy of the shadow needs {size_words(size)} in {into}.", hint="free some space there")
     for one, other in _places(source, target):
         if one.is_dir():
-            _copy(one, other)
+            copy_tree(one, other, "free some space there")
     shutil.rmtree(target.work / "feed", ignore_errors=True)
     _link_again(source, target)
 
@@ -60,7 +59,7 @@ def move_files(settings: Settings, into: str) -> None:
         try:
             one.rename(other)
         except OSError:  # another disk
-            _copy(one, other)
+            copy_tree(one, other, "free some space there")
             shutil.rmtree(one)
     _link_again(source, target)
 
@@ -124,14 +123,3 @@ def _require_empty(directory: Path) -> None:
             hint="give another directory",
             code=Code.DIRECTORY_TAKEN,
         )
-
-
-def _copy(source: Path, target: Path) -> None:
-    argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=plain_environment(), cwd="/")
-    if done.returncode == 0:
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    if "No space left" in done.stderr:
-        raise DiskSpaceError(f"There is too little disk space for a copy of {source}.", hint="free some space there")
-    raise program_failed("cp", done.returncode, done.stderr)

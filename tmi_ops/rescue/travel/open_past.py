@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tmi_ops.errors import DiskSpaceError, OpsError, ProgramError, RecoveryError
-from tmi_ops.postgres.programs import Programs, plain_environment, program_failed, server_programs
+from tmi_ops.errors import OpsError, RecoveryError
+from tmi_ops.postgres.cluster import copy_tree
+from tmi_ops.postgres.programs import Programs, server_programs
 from tmi_ops.postgres.shelter import PORT
 from tmi_ops.postgres.unprivileged import ServerIdentity
 from tmi_ops.progress import Report
@@ -36,6 +36,7 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 
 DATA, TWIN, TABLESPACES = "data", "twin", "tablespaces"
+NO_ROOM = "free space there, then run `tmi-ops travel` again"
 # In addition to the copy, for WAL and what the replay adds.
 SPARE = 1 << 30
 
@@ -52,7 +53,7 @@ def keep_twin(directory: Path) -> bool:
     """
     if _has_tablespaces(directory) or shutil.disk_usage(directory).free < _size(directory / DATA) + SPARE:
         return False
-    copy_tree(directory / DATA, directory / TWIN)
+    copy_tree(directory / DATA, directory / TWIN, NO_ROOM)
     return True
 
 
@@ -63,25 +64,7 @@ def start_again(directory: Path) -> None:
         ProgramError: it could not be copied.
     """
     shutil.rmtree(directory / DATA)
-    copy_tree(directory / TWIN, directory / DATA)
-
-
-def copy_tree(source: Path, target: Path) -> None:
-    """Raises:
-    DiskSpaceError: there is not enough free space.
-    ProgramError: it could not be copied.
-    """
-    argv = ["cp", "--archive", "--reflink=auto", "--", str(source), str(target)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=plain_environment(), cwd="/")
-    if done.returncode == 0:
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    if "No space left" in done.stderr:
-        raise DiskSpaceError(
-            f"There is not enough free space for a copy of {source}.",
-            hint="free space there, then run `tmi-ops travel` again",
-        )
-    raise program_failed("cp", done.returncode, done.stderr) if done.stderr else ProgramError("cp failed.")
+    copy_tree(directory / TWIN, directory / DATA, NO_ROOM)
 
 
 def _has_tablespaces(directory: Path) -> bool:
@@ -310,7 +293,7 @@ def writable_copy(
         )
     plan = planned(settings, store, open_past.wanted.target, report, base=open_past.base)
     with report.phase("copy the open past", total=1, unit="steps") as phase:
-        copy_tree(place(settings) / "open" / TWIN, directory / DATA)
+        copy_tree(place(settings) / "open" / TWIN, directory / DATA, NO_ROOM)
         phase.advance(1)
     destination = destination_in(directory)
     programs = server_programs(plan.server_major, settings.pg_bindir, settings.copy_libraries)
