@@ -32,7 +32,7 @@ import click
 import psycopg
 from pydantic import SecretStr
 
-from benchmarks.processes import cpu_of_tree, memory_of_tree
+from benchmarks.processes import cpu_of_tree, memory_of_tree, own_cpu
 from benchmarks.servers import POSTGRES_MAJOR, POSTGRES_PARAMETERS, make_database
 from tmi_ops.postgres.cluster import free_port
 from tmi_ops.postgres.connections import connection_parameters
@@ -49,6 +49,7 @@ from tmi_ops_tests.tcp_relay import TcpRelay
 
 BUCKET, REGION = "fleet", "us-east-1"
 FIRST = ("tmi", "shop", "records")
+CODE = "code server, with its runs"
 DATABASES = {"tmi": "tmi", "shop": "shop", "records": "dagster"}
 _REQUEST = re.compile(rb"(GET|PUT|HEAD|POST|DELETE) /[^ ]* HTTP/1\.1\r\n")
 _DEFAULTS = """[defaults]
@@ -134,9 +135,11 @@ def main(minutes: int, environments: int, port: int) -> None:
         click.echo(f"UI at {ui_url}; its daemon ticks for {minutes} min")
         time.sleep(60)  # the first looks of all, and the runs that they begin, are no everyday
         before = {name: (found.relays[name].asked.copy(), found.sessions(name)) for name in found.names}
-        spent = {name: cpu_of_tree(pid) for name, pid in services.items()}
+        spent, own, since = _cpu(services), own_cpu(services[CODE]), time.time()
         time.sleep(60 * minutes)
-        _print_cost({name: cpu_of_tree(pid) - spent[name] for name, pid in services.items()}, services, minutes)
+        _print_cost({name: used - spent[name] for name, used in _cpu(services).items()}, services, minutes)
+        click.echo(f"of it the code server itself: {own_cpu(services[CODE]) - own:.1f} CPU s")
+        _print_runs(ui_url, since)
         _print(found, before, minutes)
         _print_ticks(ui_url)
 
@@ -230,13 +233,11 @@ def dagster(found: Fleet, port: int) -> Iterator[Mapping[str, int]]:
         services = [start() for start in starts]
         for service in services:
             stack.callback(service.stop)
-        yield dict(
-            zip(
-                ("code server, with its runs", "webserver", "daemon"),
-                (one.process.pid for one in services),
-                strict=True,
-            )
-        )
+        yield dict(zip((CODE, "webserver", "daemon"), (one.process.pid for one in services), strict=True))
+
+
+def _cpu(services: Mapping[str, int]) -> Mapping[str, float]:
+    return {name: cpu_of_tree(pid) for name, pid in services.items()}
 
 
 def _print_cost(spent: Mapping[str, float], services: Mapping[str, int], minutes: int) -> None:
@@ -258,6 +259,14 @@ def _print(found: Fleet, before: Mapping[str, tuple[Counter[str], int]], minutes
         click.echo(f"| {name} | {' | '.join(figures)} | {(found.sessions(name) - sessions) / minutes:.1f} |")
 
 
+def _print_runs(ui_url: str, since: float) -> None:
+    """How many runs each job had, whatever their environment."""
+    begun = _asked(ui_url, _RUNS)["runsOrError"]["results"]
+    jobs = Counter(one["jobName"].rsplit("__", 1)[-1] for one in begun if one["creationTime"] >= since)
+    for job, count in jobs.most_common():
+        click.echo(f"{count:4} runs of {job}")
+
+
 def _print_ticks(ui_url: str) -> None:
     """How the daemon's looks and runs ended."""
     ticks = Counter(
@@ -271,17 +280,23 @@ def _print_ticks(ui_url: str) -> None:
                 click.echo(f"{one['name']}: {tick['error']['message'].strip()}")
 
 
+_RUNS = "query { runsOrError(limit: 5000) { ... on Runs { results { jobName creationTime } } } }"
 _AUTOMATIC = """query { repositoriesOrError { ... on RepositoryConnection { nodes {
   sensors { name state: sensorState { ticks(limit: 200) { status error { message stack } } } }
   schedules { name state: scheduleState { ticks(limit: 200) { status error { message stack } } } } } } } }"""
 
 
 def _automatic(ui_url: str) -> Sequence[Mapping[str, Any]]:
-    body = json.dumps({"query": _AUTOMATIC}).encode()
+    (node,) = _asked(ui_url, _AUTOMATIC)["repositoriesOrError"]["nodes"]
+    return [*node["sensors"], *node["schedules"]]
+
+
+def _asked(ui_url: str, query: str) -> Mapping[str, Any]:
+    body = json.dumps({"query": query}).encode()
     request = urllib.request.Request(f"{ui_url}/graphql", body, {"Content-Type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - our own UI
-        (node,) = json.load(answer)["data"]["repositoriesOrError"]["nodes"]
-    return [*node["sensors"], *node["schedules"]]
+        data: Mapping[str, Any] = json.load(answer)["data"]
+    return data
 
 
 if __name__ == "__main__":

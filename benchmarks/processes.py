@@ -81,6 +81,12 @@ def cpu_of_tree(root: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def own_cpu(pid: int) -> float:
+    """CPU seconds of a process alone, without any child's."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_of_tree(root: int) -> int:
     """Bytes of memory of a process and its living children; a page that several share counts in parts (PSS)."""
     found, waiting = 0, [root]

@@ -13,6 +13,7 @@ from tmi_ops.cli.wrapping import echo_wrapped
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
+    from tmi_ops.schema.locking import Observed
     from tmi_ops.schema.operations import MigrationPlan
     from tmi_ops.schema.validation import Validation
     from tmi_ops.settings import Settings
@@ -38,7 +39,7 @@ def migrate(dry_run: bool, only_validate: bool, no_seed: bool, verbose: bool) ->
     from tmi_ops.cli.schema_view import show_result, show_verdict
     from tmi_ops.cli.terminal import TerminalReport
     from tmi_ops.schema import migration
-    from tmi_ops.schema.validation import validate_schema
+    from tmi_ops.schema.locking import Observed
     from tmi_ops.settings import load_settings
 
     if dry_run and only_validate:
@@ -51,14 +52,14 @@ def migrate(dry_run: bool, only_validate: bool, no_seed: bool, verbose: bool) ->
         _show_plan(plan)
         return IN_THE_WAY if plan.lacking else 0
     if only_validate:
-        verdict = validate_schema(postgres)
-        show_verdict(verdict, verbose=verbose)
-        return _record(settings, verdict)
+        observed = _observe(settings)
+        show_verdict(observed.found, verbose=verbose)
+        return _record(settings, observed)
     with TerminalReport().running() as report:
         result = migration.migrate(postgres, report, seed=not no_seed)
     show_result(result)
     show_verdict(result.validation, verbose=verbose, after_migration=True)
-    return _record(settings, result.validation)
+    return _record(settings, Observed(result.validation, during_migration=False))
 
 
 @logs_in_for(Purpose.OWNER)
@@ -76,18 +77,34 @@ def check(as_json: bool, verbose: bool) -> int:
     """
     from tmi_ops.cli.checks_view import finding_facts
     from tmi_ops.cli.schema_view import show_verdict
-    from tmi_ops.schema.validation import validate_schema
     from tmi_ops.settings import load_settings
 
     settings = load_settings(purpose=Purpose.OWNER)
     _require_models(settings)
-    verdict = validate_schema(settings.postgres)
+    observed = _observe(settings)
+    verdict = observed.found
     if as_json:
         found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in verdict.findings]
-        echo_json(verdict.model_dump(mode="json") | {"findings": found})
+        echo_json(verdict.model_dump(mode="json") | {"findings": found, "during_migration": observed.during_migration})
     else:
         show_verdict(verdict, verbose=verbose)
-    return _record(settings, verdict)
+    return _record(settings, observed)
+
+
+def _observe(settings: Settings) -> Observed[Validation]:
+    """Validate the schema; a migration that is running is said at once, so that nobody acts on half of a change."""
+    from tmi_ops.cli.terminal import err
+    from tmi_ops.schema.locking import observe
+    from tmi_ops.schema.validation import validate_schema
+
+    observed = observe(settings.postgres, lambda: validate_schema(settings.postgres))
+    if observed.during_migration:
+        err.say(
+            "[yellow]⚠[/] a migration is changing this schema: differences may be steps that it has not yet taken, and "
+            "`tmi-ops status` keeps the result from before. Repeat this when it has ended.",
+            hang=2,
+        )
+    return observed
 
 
 def _require_models(settings: Settings) -> None:
@@ -103,16 +120,17 @@ def _require_models(settings: Settings) -> None:
         )
 
 
-def _record(settings: Settings, verdict: Validation) -> int:
-    """Keep the findings for `tmi-ops status`. Returns the exit code.
+def _record(settings: Settings, observed: Observed[Validation]) -> int:
+    """Keep the findings for `tmi-ops status`, unless a migration was running. Returns the exit code.
 
     After they were shown, because an unreachable store takes its time to fail.
     """
     from tmi_ops.health.record import record_schema
     from tmi_ops.settings import read_variables
 
-    record_schema(settings, read_variables(), verdict.findings)
-    return 0 if verdict.ok else FINDINGS
+    if not observed.during_migration:
+        record_schema(settings, read_variables(), observed.found.findings)
+    return 0 if observed.found.ok else FINDINGS
 
 
 def _show_plan(plan: MigrationPlan) -> None:

@@ -126,21 +126,29 @@ class ProbeSession:
         from sqlalchemy import text
 
         from tmi_ops.schema.engine import snapshot
+        from tmi_ops.schema.locking import observe
         from tmi_ops.schema.state import read_state
 
         limits = text(
             f"SET LOCAL statement_timeout = '{self.timeout_s * 1000:.0f}ms'; "
             f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S * 1000:.0f}ms'"
         )
-        try:
+
+        def read() -> SchemaState:
             with snapshot(self.postgres) as connection:
                 connection.execute(limits)
                 return read_state(connection)
+
+        try:
+            observed = observe(self.postgres, read)
         except DatabaseError as error:
             refused = getattr(error.__cause__, "orig", None)
             if isinstance(refused, psycopg.Error):
                 return explain(refused, self)
             return CannotTell(Cause.REFUSED, error.message, error.hint)
+        if observed.during_migration:
+            return CannotTell(Cause.TOO_EARLY, "A migration is changing the schema.", "repeat this when it has ended")
+        return observed.found
 
     def rows(self, query: LiteralString | sql.Composed, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run the query; each row as a dict."""

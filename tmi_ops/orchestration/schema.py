@@ -93,12 +93,14 @@ def schema_definitions(here: Protected) -> Definitions:
     @here.given
     def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:
         from tmi_ops.health.record import record_schema
+        from tmi_ops.schema.locking import observe
         from tmi_ops.schema.validation import validate_schema
         from tmi_ops.settings import Purpose
 
         with failures_explained():
-            verdict = validate_schema(environment.settings_for(Purpose.OWNER).postgres)
-            record_schema(environment.settings_for(Purpose.OWNER), environment.variables, verdict.findings)
+            settings = environment.settings_for(Purpose.OWNER)
+            verdict = observe(settings.postgres, lambda: validate_schema(settings.postgres)).settled()
+            record_schema(settings, environment.variables, verdict.findings)
         context.log.info(f"{verdict.address}: {_counts(verdict)}")
         return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
 

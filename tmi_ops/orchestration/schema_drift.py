@@ -81,17 +81,16 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
         from tmi_ops.alerts.alert import SCHEMA_DRIFT
         from tmi_ops.alerts.service import AlertService
         from tmi_ops.health.record import record_schema
-        from tmi_ops.schema.locking import migration_is_running
+        from tmi_ops.schema.locking import observe
         from tmi_ops.schema.validation import schema_findings
 
         postgres = environment.settings.postgres
         with refusals_skipped() as skipped:
-            changing = migration_is_running(postgres)
-            findings = schema_findings(postgres)
-            if changing or migration_is_running(postgres):
+            observed = observe(postgres, lambda: schema_findings(postgres))
+            if observed.during_migration:
                 return SensorResult(skip_reason="A migration is running.", cursor=context.cursor)
-            decision = decide_drift(findings, _seen(context.cursor), datetime.now(UTC))
-            record_schema(environment.settings, environment.variables, findings)
+            decision = decide_drift(observed.found, _seen(context.cursor), datetime.now(UTC))
+            record_schema(environment.settings, environment.variables, observed.found)
         if skipped.because:
             return SensorResult(skip_reason=skipped.because)
         desk = AlertService(environment.settings)

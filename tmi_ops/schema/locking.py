@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -21,6 +21,7 @@ from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings
 
 Session = psycopg.Connection[TupleRow]
+T = TypeVar("T")
 
 # The first eight bytes of SHA-256 of "tmi_ops.schema.migration", so that no other program uses it by chance.
 MIGRATION_LOCK = int.from_bytes(bytes.fromhex("5ea5739cae876580"), "big")
@@ -50,12 +51,41 @@ class Patience:
         return pause * random.uniform(0.8, 1.2)  # noqa: S311
 
 
-def migration_is_running(postgres: PostgresSettings) -> bool:
-    """Whether a migration is changing the schema now, so that what is seen of it is half of a change.
+@dataclass(frozen=True)
+class Observed(Generic[T]):
+    """What was read of the schema. `during_migration`: a migration was changing it, so this may be half of a change."""
+
+    found: T
+    during_migration: bool
+
+    def settled(self) -> T:
+        """What was read, if no migration was running.
+
+        Raises:
+            DatabaseError: one was; transient.
+        """
+        if self.during_migration:
+            raise DatabaseError(
+                "A migration is changing the schema, so it cannot be judged now.",
+                hint="repeat this when the migration has ended",
+                code=Code.MIGRATION_RUNNING,
+                transient=True,
+            )
+        return self.found
+
+
+def observe(postgres: PostgresSettings, read: Callable[[], T]) -> Observed[T]:
+    """Read the schema, and whether a migration was running just before or just after.
 
     Raises:
-        DatabaseError: PostgreSQL could not be reached.
+        DatabaseError: PostgreSQL could not be reached, or what `read` raises.
     """
+    before = _migration_is_running(postgres)
+    found = read()
+    return Observed(found, before or _migration_is_running(postgres))
+
+
+def _migration_is_running(postgres: PostgresSettings) -> bool:
     with connect(postgres) as connection:
         return is_locked(connection, MIGRATION_LOCK)
 

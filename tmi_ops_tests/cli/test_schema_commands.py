@@ -13,6 +13,7 @@ from tmi_ops.health.last_reading import SavedFile
 from tmi_ops.health.record import last_verdicts
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
+from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.commands import command
@@ -94,6 +95,15 @@ def test_details_are_shown_when_asked_for(database: PostgresSettings) -> None:
     migrate(database, SilentReport())
     assert "match the model" not in tmi_ops(database, "check").stdout
     assert "match the model" in tmi_ops(database, "check", "--verbose").stdout
+
+
+def test_half_of_a_migration_is_shown_as_such_and_not_kept_for_the_status(database: PostgresSettings) -> None:
+    with connect(database) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        checked = tmi_ops(database, "check", "--json")
+    assert json.loads(checked.stdout)["during_migration"]
+    assert "a migration is changing this schema" in checked.stderr
+    assert last_verdicts(SavedFile(Path(".tmi-ops/development/health/last-reading.json"))) is None
 
 
 def test_validate_only_validates(database: PostgresSettings) -> None:

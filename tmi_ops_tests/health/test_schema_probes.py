@@ -12,6 +12,7 @@ from tmi_ops.health.examine import Examination, examine
 from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
+from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.schema.migration import migrate
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops_tests.health.conftest import probe, role, run_on
@@ -50,6 +51,17 @@ def test_a_missing_table_is_critical_and_a_missing_check_a_step_to_take(migrated
     assert "1 step to take: create table timmy_usage" in steps.answer.seen
     migrate(migrated, SilentReport())
     assert probe(migrated, "migration").outcome is Outcome.OK
+    assert probe(migrated, "schema_findings").outcome is Outcome.OK
+
+
+def test_nothing_is_judged_while_a_migration_is_half_done(migrated: PostgresSettings) -> None:
+    with connect(migrated) as connection:
+        run_on(connection, "ALTER TABLE timmy_usage RENAME TO not_yet_there")
+        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        for name in ("migration", "schema_findings"):
+            found = probe(migrated, name)
+            assert (found.outcome, found.answer.seen) == (Outcome.UNKNOWN, "A migration is changing the schema.")
+        run_on(connection, "ALTER TABLE not_yet_there RENAME TO timmy_usage")
     assert probe(migrated, "schema_findings").outcome is Outcome.OK
 
 
