@@ -2,7 +2,7 @@
 and what Dagster costs.
 
     python -m benchmarks.fleet_live --minutes 10
-    python -m benchmarks.fleet_live --minutes 10 --environments 20
+    python -m benchmarks.fleet_live --minutes 60 --environments 20 --receivers
 
 `tmi` is a TMI database with a second one beside it (`tmi/billing`), `shop` a foreign application with several schemas
 and no keys (profile none), `records` this very Dagster's own records; further ones are like `shop`. Each has base, WAL
@@ -48,9 +48,12 @@ from tmi_ops.stack.service import RunningService
 from tmi_ops_tests.tcp_relay import TcpRelay
 
 BUCKET, REGION = "fleet", "us-east-1"
+_OURS = (sys.executable, "-m", "tmi_ops.cli.main")
 FIRST = ("tmi", "shop", "records")
 CODE = "code server, with its runs"
 DATABASES = {"tmi": "tmi", "shop": "shop", "records": "dagster"}
+# Process ids.
+Services = Mapping[str, Sequence[int]]
 _REQUEST = re.compile(rb"(GET|PUT|HEAD|POST|DELETE) /[^ ]* HTTP/1\.1\r\n")
 _DEFAULTS = """[defaults]
 TMI_OPS_S3_BUCKET = "{bucket}"
@@ -113,15 +116,29 @@ class Fleet:
 
     def run(self, *words: str) -> None:
         """A command of ours."""
-        argv = [sys.executable, "-m", "tmi_ops.cli.main", *words]
-        subprocess.run(argv, check=True, env={**os.environ, **self.variables}, cwd=self.directory)
+        subprocess.run([*_OURS, *words], check=True, env={**os.environ, **self.variables}, cwd=self.directory)
+
+    @contextmanager
+    def receiver(self, name: str) -> Iterator[int]:
+        """Its receiver, running; yields the process id."""
+        argv = [*_OURS, "-e", name, "wal", "stream", "--quiet"]
+        with (self.directory / f"receiver-{name}.log").open("wb") as log:
+            process = subprocess.Popen(
+                argv, env={**os.environ, **self.variables}, cwd=self.directory, stdout=log, stderr=log
+            )
+            try:
+                yield process.pid
+            finally:
+                process.terminate()
+                process.wait(60)
 
 
 @click.command()
 @click.option("--minutes", default=10, show_default=True, help="How long the daemon ticks.")
 @click.option("--environments", default=len(FIRST), show_default=True, help="How many clusters.")
+@click.option("--receivers", is_flag=True, help="With a receiver for each; else runs catch up their WAL.")
 @click.option("--port", default=0, help="Of the UI; 0: any.")
-def main(minutes: int, environments: int, port: int) -> None:
+def main(minutes: int, environments: int, receivers: bool, port: int) -> None:
     """Start it, let it tick, and print what each environment was asked."""
     with (
         tempfile.TemporaryDirectory(prefix="tmi-ops-fleet-") as directory,
@@ -129,16 +146,22 @@ def main(minutes: int, environments: int, port: int) -> None:
             Path(directory), (*FIRST, *(f"site{number:02}" for number in range(len(FIRST) + 1, environments + 1)))
         ) as found,
         dagster(found, ui_port := port or free_port()) as services,
+        ExitStack() as streaming,
     ):
         ui_url = f"http://127.0.0.1:{ui_port}"
         protect(found)  # now that Dagster has made its tables
+        if receivers:
+            services = {
+                **services,
+                "receivers": [streaming.enter_context(found.receiver(name)) for name in found.names],
+            }
         click.echo(f"UI at {ui_url}; its daemon ticks for {minutes} min")
         time.sleep(60)  # the first looks of all, and the runs that they begin, are no everyday
         before = {name: (found.relays[name].asked.copy(), found.sessions(name)) for name in found.names}
-        spent, own, since = _cpu(services), own_cpu(services[CODE]), time.time()
+        spent, own, since = _cpu(services), own_cpu(*services[CODE]), time.time()
         time.sleep(60 * minutes)
         _print_cost({name: used - spent[name] for name, used in _cpu(services).items()}, services, minutes)
-        click.echo(f"of it the code server itself: {own_cpu(services[CODE]) - own:.1f} CPU s")
+        click.echo(f"of it the code server itself: {own_cpu(*services[CODE]) - own:.1f} CPU s")
         _print_runs(ui_url, since)
         _print(found, before, minutes)
         _print_ticks(ui_url)
@@ -205,7 +228,7 @@ def _file(clusters: Mapping[str, PostgresSettings], relays: Mapping[str, Countin
 
 
 @contextmanager
-def dagster(found: Fleet, port: int) -> Iterator[Mapping[str, int]]:
+def dagster(found: Fleet, port: int) -> Iterator[Services]:
     """Code server, webserver and daemon, as the stack starts them; yields their process ids."""
     layout = StackLayout(found.directory / "stack")
     layout.dagster_home.mkdir(parents=True)
@@ -233,16 +256,16 @@ def dagster(found: Fleet, port: int) -> Iterator[Mapping[str, int]]:
         services = [start() for start in starts]
         for service in services:
             stack.callback(service.stop)
-        yield dict(zip((CODE, "webserver", "daemon"), (one.process.pid for one in services), strict=True))
+        yield dict(zip((CODE, "webserver", "daemon"), ([one.process.pid] for one in services), strict=True))
 
 
-def _cpu(services: Mapping[str, int]) -> Mapping[str, float]:
-    return {name: cpu_of_tree(pid) for name, pid in services.items()}
+def _cpu(services: Services) -> Mapping[str, float]:
+    return {name: sum(map(cpu_of_tree, pids)) for name, pids in services.items()}
 
 
-def _print_cost(spent: Mapping[str, float], services: Mapping[str, int], minutes: int) -> None:
+def _print_cost(spent: Mapping[str, float], services: Services, minutes: int) -> None:
     """CPU in % of one core, with that of runs that have ended; proportional memory at the end."""
-    memory = {name: memory_of_tree(pid) / 1e6 for name, pid in services.items()}
+    memory = {name: sum(map(memory_of_tree, pids)) / 1e6 for name, pids in services.items()}
     rows = [(name, seconds, memory[name]) for name, seconds in spent.items()]
     for name, seconds, size in (*rows, ("in all", sum(spent.values()), sum(memory.values()))):
         click.echo(f"{name:<28} {seconds:8.1f} CPU s {100 * seconds / (60 * minutes):6.1f} % of a core {size:6.0f} MB")

@@ -135,7 +135,7 @@ class AlertBook:
         if self._problem is not None and time.monotonic() - self._failed_at < STORE_PAUSE_S:
             raise self._problem
         if self._store is None:
-            self._store = open_store(self._settings.store, self._settings.environment, hurried=True)
+            self._store = open_store(self._settings.store, self._settings.environment, hurried=True, kept=True)
         return self._store
 
     @contextmanager

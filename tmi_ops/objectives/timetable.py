@@ -29,7 +29,7 @@ SHORTEST_GRACE = timedelta(minutes=5)
 # Dumps are nightly: checking them more often would only cost requests to the store.
 DUMPS_SEEN_EVERY = timedelta(minutes=15)
 # While an objective is not met.
-LOOK_AGAIN = timedelta(seconds=30)
+LOOK_AGAIN = timedelta(minutes=1)
 
 # Divisors of the hour and of the day, so close to each other that nothing runs twice as often as needed.
 _CRONS = {

@@ -22,7 +22,7 @@ from tmi_ops.orchestration.resources import REFUSED, Environment
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
 
-LOOK_EVERY_S = 30
+LOOK_EVERY_S = 60
 # Dagster's tags of a run that no person launched.
 _BEGUN_BY_ITSELF = ("dagster/schedule_name", "dagster/sensor_name")
 # Dagster's tag of a failed run that it will retry.
@@ -86,7 +86,7 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
         description="Raises an alert for a job whose run failed and will not be retried. Ignores runs that a person "
         "launched from an asset's page.",
     )
-    @here.given
+    @here.looking
     def failed_run(context: RunFailureSensorContext, environment: Environment) -> None:
         from tmi_ops.alerts.service import AlertService
 
@@ -107,7 +107,7 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
         default_status=status,
         description="Ends the alert of a failed job when the job succeeds.",
     )
-    @here.given
+    @here.looking
     def recovered_run(context: RunStatusSensorContext, environment: Environment) -> None:
         from tmi_ops.alerts.service import AlertService
 

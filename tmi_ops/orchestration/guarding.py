@@ -36,6 +36,7 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.timetable import DUMPS_SEEN_EVERY, Timetable
 from tmi_ops.orchestration import backup, base_backup, drill, wal
+from tmi_ops.orchestration.dagster_instance import instance_of
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
@@ -45,6 +46,7 @@ from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
+    from tmi_ops.alerts.service import AlertService
     from tmi_ops.objectives.dumps import DumpReading
     from tmi_ops.objectives.facts import RecoverabilityFacts
     from tmi_ops.orchestration.schedules import AnyJob
@@ -67,15 +69,13 @@ def stuck_automation(here: Protected) -> tuple[Finding, ...]:
     return tuple(one for one in findings if one.severity is Severity.CRITICAL)
 
 
-def tell_of_automation(settings: Settings, stuck: tuple[Finding, ...], since: datetime | None) -> None:
+def tell_of_automation(alerts: AlertService, stuck: tuple[Finding, ...], since: datetime | None) -> None:
     """Alert if it lasts; a daemon that has just started gets time for a first tick of everything."""
-    from tmi_ops.alerts.service import AlertService
-
     now = datetime.now(UTC)
     if not stuck or since is None:
-        AlertService(settings).resolve(ALERT, "All schedules, sensors and queues work.")
+        alerts.resolve(ALERT, "All schedules, sensors and queues work.")
     elif now - since >= TICK_GRACE:
-        AlertService(settings).raise_alert(automation_alert(stuck, since))
+        alerts.raise_alert(automation_alert(stuck, since))
 
 
 def automation_alert(stuck: tuple[Finding, ...], since: datetime) -> Alert:
@@ -154,7 +154,7 @@ def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) 
         default_status=here.sensor_status,
         description=_ABOUT[topic],
     )
-    @here.given
+    @here.looking
     def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult | SkipReason:
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
         if memory.is_well_since(now, interval):
@@ -166,7 +166,7 @@ def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) 
             environment,
             memory,
             min(SHARED_FOR, again / 2),
-            lambda: cures_at_work(context.instance, here),
+            lambda: cures_at_work(instance_of(context), here),
             timetable,
         )
         stuck = stuck_automation(here)
@@ -223,16 +223,16 @@ def tell(settings: Settings, topic: Topic, decision: Decision, stuck: tuple[Find
     from tmi_ops.alerts.dead_man import ping_heartbeat
     from tmi_ops.alerts.service import AlertService
 
-    desk = AlertService(settings)
+    alerts = AlertService(settings)
     if decision.alert is not None:
-        desk.raise_alert(decision.alert)
+        alerts.raise_alert(decision.alert)
     elif decision.amended is not None:
-        desk.amend(decision.amended)
+        alerts.amend(decision.amended)
     elif decision.resolution is not None:
-        desk.resolve(topic.value, decision.resolution)
-    tell_of_automation(settings, stuck, decision.memory.stuck_since)
+        alerts.resolve(topic.value, decision.resolution)
+    tell_of_automation(alerts, stuck, decision.memory.stuck_since)
     if topic in (Topic.RPO, Topic.DUMPS):  # one guard of each database retries
-        desk.retry()
+        alerts.retry()
     if topic is Topic.RPO:
         if decision.standing is Standing.MET and not stuck:
             ping_heartbeat(settings, decision.said)

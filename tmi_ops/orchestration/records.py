@@ -20,6 +20,7 @@ from dagster import (
     sensor,
 )
 
+from tmi_ops.orchestration.dagster_instance import instance_of
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
 
@@ -71,9 +72,10 @@ def records_definitions(here: Protected) -> Definitions:
         from tmi_ops.orchestration.event_records import forget_events
 
         now = datetime.now(UTC)
-        runs = forget_runs(context.instance, here.name, now)
+        instance = instance_of(context)
+        runs = forget_runs(instance, here.name, now)
         ages = KEPT[DagsterRunStatus.SUCCESS], KEPT[DagsterRunStatus.FAILURE]
-        events = forget_events(context.instance, here.path, now, *ages)
+        events = forget_events(instance, here.path, now, *ages)
         return SkipReason(f"Removed the records of {runs} old runs and {events} old asset and check events.")
 
     return Definitions(sensors=[records_keeper])

@@ -97,9 +97,10 @@ class Environment(ConfigurableResource[object]):
         return declare(self.name, self.declared, Path(self.declared_in)) if self.declared else self.name
 
     def open_store(self) -> ObjectStore:
+        """The store, with the connections that this process has."""
         from tmi_ops.store.objects import open_store
 
-        return open_store(self.settings.store, self.settings.environment)
+        return open_store(self.settings.store, self.settings.environment, kept=True)
 
 
 @dataclass

@@ -21,6 +21,7 @@ from dagster import (
 from dagster._core.definitions.run_config import convert_config_input
 
 from tmi_ops.objectives.timetable import Cadence
+from tmi_ops.orchestration.dagster_instance import instance_of
 from tmi_ops.orchestration.in_tick import Work, done_in_tick
 from tmi_ops.orchestration.policies import ENVIRONMENT_TAG
 from tmi_ops.orchestration.protected import Protected
@@ -61,12 +62,13 @@ def scheduled(
     crons = tuple(staggered(cron, here.name, turn) for cron in cadence.crons)
 
     def begin(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-        waiting = waiting_run(context.instance, here.name, job.name, config)
+        instance = instance_of(context)
+        waiting = waiting_run(instance, here.name, job.name, config)
         if waiting is not None:
             return SkipReason(f"Run {waiting[:8]} of {job.name} is still queued.")
         done = None
         if in_tick is not None:
-            done = done_in_tick(in_tick, job.name, here.made(), context.instance, context.log)
+            done = done_in_tick(in_tick, job.name, here.made(), instance, context.log)
         if done is None:
             return RunRequest(run_config=config)
         return SkipReason(here.for_people(f"Done without a run: {done.words}"))

@@ -76,7 +76,7 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
         description="Compares the live schema with what TMI needs. When the findings change, materializes "
         "`schema/validation`. Errors raise an alert, which ends when they are gone.",
     )
-    @here.given
+    @here.looking
     def schema_drift(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         from tmi_ops.alerts.alert import SCHEMA_DRIFT
         from tmi_ops.alerts.service import AlertService

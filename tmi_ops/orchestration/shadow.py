@@ -95,7 +95,7 @@ def shadow_definitions(here: Protected) -> Definitions:
         default_status=here.sensor_status,
         description="Records the shadow's reports in its asset, at most once a minute. Launches no runs.",
     )
-    @here.given
+    @here.looking
     def shadow_watch(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         with refusals_skipped() as skipped:
             known = _read(environment)

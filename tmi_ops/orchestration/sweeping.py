@@ -70,7 +70,7 @@ def sweeping_definitions(here: Protected) -> Definitions:
         description="Looks for unfinished uploads, incomplete backups and directories of interrupted drills that are "
         "old enough to be abandoned, and launches `sweep_orphans` to remove them.",
     )
-    @here.given
+    @here.looking
     def orphan_sweeper(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         from tmi_ops.drill.scratch import find_abandoned
         from tmi_ops.retention.orphans import find_orphans

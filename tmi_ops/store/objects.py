@@ -227,11 +227,12 @@ class ObjectStore:
         return replace(self, backend=bucket_backend(settings, self.root, patience_s))
 
 
-def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False) -> ObjectStore:
+def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False, kept: bool = False) -> ObjectStore:
     """Reach the store and see that the bucket answers to our keys, or the directory is there. Quick to fail.
 
     Args:
         hurried: stay quick to fail with every request after that, for what has something else to fall back on.
+        kept: with the connections that this process used before; for a service that opens the store again and again.
 
     Raises:
         StoreError: no store is configured or it does not exist, the endpoint or the keys are wrong, or a recipient
@@ -249,7 +250,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
         parse_recipients(settings.age_recipients)
     trust = read_trust(environment, settings.signing_key_file, settings.trusted_keys)
     store = ObjectStore(
-        _opened(settings, settings.root(environment), hurried=hurried),
+        _opened(settings, settings.root(environment), hurried=hurried, kept=kept),
         recipients=settings.age_recipients,
         identity_file=settings.age_identity_file,
         trust=trust,
@@ -277,14 +278,14 @@ def make_place(settings: StoreSettings) -> None:
         make_bucket(settings)
 
 
-def _opened(settings: StoreSettings, root: str, *, hurried: bool) -> Backend:
+def _opened(settings: StoreSettings, root: str, *, hurried: bool, kept: bool) -> Backend:
     if settings.directory is not None:
         from tmi_ops.store.directory.opening import open_directory
 
         return open_directory(settings, root)
     from tmi_ops.store.s3.backend import open_bucket
 
-    return open_bucket(settings, root, hurried=hurried)
+    return open_bucket(settings, root, hurried=hurried, kept=kept)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

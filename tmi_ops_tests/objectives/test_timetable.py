@@ -79,7 +79,7 @@ def test_sensors_look_several_times_within_the_rpo_but_never_so_often_that_they_
     interval = plan_timetable(promised).sensor_interval
     assert SHORTEST_SENSOR_INTERVAL <= interval <= LONGEST_SENSOR_INTERVAL
     assert 6 * interval <= promised.rpo or interval == SHORTEST_SENSOR_INTERVAL
-    assert plan_timetable(promised).look_again <= min(interval, timedelta(seconds=30))
+    assert plan_timetable(promised).look_again <= min(interval, timedelta(minutes=1))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_the_guides_environments(environment: str, wal: str, bases: tuple[str, .
     assert timetable.incremental_base.crons == bases
     assert timetable.logical.crons == ("0 2 * * *",)  # the guide's line
     assert timetable.sensor_interval == sensors
-    assert timetable.look_again == timedelta(seconds=30)
+    assert timetable.look_again == timedelta(minutes=1)
 
 
 def test_things_run_by_themselves_where_data_matter_and_on_a_laptop_when_asked() -> None:

@@ -6,7 +6,6 @@ from dagster import DagsterInstance, SensorResult, SkipReason, build_sensor_cont
 from dagster_shared.serdes import serialize_value
 
 from tmi_ops.definitions import environment_definitions
-from tmi_ops.orchestration.resources import Environment
 
 ENVIRONMENT = "development"
 
@@ -33,7 +32,6 @@ def _looked(name: str, cursor: str | None, instance: DagsterInstance | None) -> 
         instance=instance or DagsterInstance.ephemeral(),
         cursor=cursor,
         definitions=definitions,
-        resources={"environment": Environment(name=ENVIRONMENT)},
         sensor_name=name,
     )
     return definitions.resolve_sensor_def(name)(context)

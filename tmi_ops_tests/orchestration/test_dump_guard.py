@@ -46,7 +46,6 @@ def look(fleet: Definitions, cursor: str | None = None) -> SensorResult | SkipRe
     with build_sensor_context(
         instance=DagsterInstance.ephemeral(),
         cursor=cursor,
-        resources={"production__billing__environment": Environment(name=NAME)},
         definitions=fleet,
     ) as context:
         said = fleet.resolve_sensor_def(GUARD)(context)

@@ -133,9 +133,7 @@ def test_a_step_is_given_its_own_environment() -> None:
 
 def test_a_sensor_looks_with_its_own_settings(fleet: Definitions, file: Path) -> None:
     (file.parent / "absent").write_text("secret")
-    with build_sensor_context(
-        resources={"shop__environment": Environment(name="shop")}, repository_def=fleet.get_repository_def()
-    ) as context:
+    with build_sensor_context(repository_def=fleet.get_repository_def()) as context:
         said = fleet.resolve_sensor_def("shop__shadow_watch")(context)
     assert isinstance(said, SensorResult)
     assert re.search(r"Skipped: .*s3://backups/tmi-ops/shop|Skipped: .*127\.0\.0\.1:9", str(said))

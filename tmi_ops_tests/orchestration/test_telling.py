@@ -14,6 +14,7 @@ from dagster import (
     AssetObservation,
     Definitions,
     MetadataValue,
+    SensorEvaluationContext,
     SensorResult,
     SkipReason,
     TableRecord,
@@ -120,12 +121,12 @@ def test_a_failure_carries_it_to_the_page_and_to_the_alert_that_quotes_it(shop: 
 
 def test_a_sensors_look_carries_it(shop: Protected) -> None:
     @sensor(name=shop.called("looks"), target="*")
-    @shop.given
-    def looks(environment: Environment) -> SensorResult:
+    @shop.looking
+    def looks(context: SensorEvaluationContext, environment: Environment) -> SensorResult:
         seen = AssetObservation(AssetKey("a"), description="tmi-ops doctor")
         return SensorResult(skip_reason="late: `tmi-ops wal stream`", cursor="tmi-ops status", asset_events=[seen])
 
-    with build_sensor_context(resources={shop.resource: Environment(name="shop")}) as context:
+    with build_sensor_context() as context:
         said = looks(context)
     assert isinstance(said, SensorResult)
     assert isinstance(said.skip_reason, SkipReason)

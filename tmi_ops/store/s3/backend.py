@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,10 +15,11 @@ from tmi_ops.errors import ObjectMissingError, StoreError
 from tmi_ops.settings import Retain, StoreSettings, without_credentials
 from tmi_ops.store.backend import Condition, Kept, ListedObject, ObjectHead, Put, Stream, UnfinishedUpload
 from tmi_ops.store.locking import lock_request
-from tmi_ops.store.s3.client import PATIENCE_S, READ_TIMEOUT_S, connect_store, store_session
+from tmi_ops.store.s3.client import PATIENCE_S, connect_store, store_session
 from tmi_ops.store.s3.download import Source, read_object
 from tmi_ops.store.s3.guard import S3Guard
 from tmi_ops.store.s3.guide import CONNECT
+from tmi_ops.store.s3.kept import kept_clients, make_clients
 from tmi_ops.store.s3.put import Puts
 from tmi_ops.store.s3.refusals import error_code, refusals_explained
 from tmi_ops.store.s3.upload import Upload
@@ -25,7 +27,6 @@ from tmi_ops.store.s3.upload import Upload
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-HURRIED_READ_TIMEOUT_S = 5
 _ABSENT = ("NoSuchKey", "NoSuchVersion")
 _READINGS = 5
 
@@ -211,29 +212,35 @@ class S3Backend:
         return ListedObject(key, item["Size"], item["LastModified"].astimezone(UTC), item.get("ETag", ""))
 
 
-def open_bucket(settings: StoreSettings, root: str, *, hurried: bool = False) -> S3Backend:
+def open_bucket(settings: StoreSettings, root: str, *, hurried: bool = False, kept: bool = False) -> S3Backend:
     """Reach the server and see that the bucket answers to our keys. Quick to fail.
 
     Args:
         hurried: stay quick to fail with every request after that.
+        kept: with the clients that this process used before, which have seen it recently; see `kept.py`.
 
     Raises:
         StoreError: the bucket does not exist, or the endpoint or the keys are wrong.
     """
-    session, where = store_session(), settings.describe()
-    silence_s = HURRIED_READ_TIMEOUT_S if hurried else READ_TIMEOUT_S
-    impatient = connect_store(session, settings, patience_s=0, read_timeout_s=silence_s)
+    clients = kept_clients(settings, hurried=hurried) if kept else make_clients(settings, hurried=hurried)
+    if clients.must_ask:
+        _see(clients.impatient, settings, root)
+        clients.asked_at = time.monotonic()
+    return S3Backend(clients.patient, settings.bucket or "", root, settings.describe(), settings.retain)
+
+
+def _see(client: S3Client, settings: StoreSettings, root: str) -> None:
+    """Raises StoreError: as `open_bucket`."""
     bucket = settings.bucket or ""
-    with refusals_explained(where):
+    with refusals_explained(settings.describe()):
         # A listing, not HeadBucket: only an answer with a body says whether bucket or keys are wrong.
-        answer = impatient.list_objects_v2(Bucket=bucket, Prefix=root, MaxKeys=1)
+        answer = client.list_objects_v2(Bucket=bucket, Prefix=root, MaxKeys=1)
     if answer.get("Name") != bucket:
         raise StoreError(
             f"The server at {settings.public_endpoint} is not an S3 server.",
             hint="set TMI_OPS_S3_ENDPOINT_URL to the S3 API's address, not to the address of its web page",
             code=Code.STORE_ADDRESS,
         )
-    return S3Backend(impatient if hurried else connect_store(session, settings), bucket, root, where, settings.retain)
 
 
 def bucket_backend(settings: StoreSettings, root: str, patience_s: float = PATIENCE_S) -> S3Backend:
