@@ -110,7 +110,7 @@ def _environment(number: int) -> tuple[RecoverabilityFacts, Objectives]:
         return facts(), promise
     behind = promise.rpo * (0.8 if number % 5 == 3 else 3)
     late = {
-        "proven": reach(ago(minutes=behind / timedelta(minutes=1))),
+        "verified": reach(ago(minutes=behind / timedelta(minutes=1))),
         "newest": reach(ago(minutes=behind / timedelta(minutes=1))),
         "server": server(slot=slot(active=False)),
         "receiver": receiver(at_work=False, age=behind),

@@ -24,8 +24,8 @@ from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment, format_lsn
 from tmi_ops.retention.planning import plan_retention
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import RetentionPolicy
-from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verdict
-from tmi_ops.store.manifest import BaseManifest, Verdict
+from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verification
+from tmi_ops.store.manifest import BaseManifest, Verification
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.layout import file_key
 
@@ -90,7 +90,7 @@ def _write_base(store: ObjectStore, number: int, wal_files: int) -> None:
         objects=(),
     )
     commit_manifest(store, manifest)
-    record_verdict(store, Verdict(**common, outcome="proven", verified_at=taken, manifest_sha256="0"))
+    record_verification(store, Verification(**common, outcome="proven", verified_at=taken, manifest_sha256="0"))
 
 
 def _batches(names: Iterator[str]) -> Iterator[list[str]]:

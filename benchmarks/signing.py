@@ -105,11 +105,11 @@ def _counting() -> Iterator[list[float]]:
     """CPU seconds spent in signing and in checking, of whatever thread."""
     cost = [0.0]
 
-    def counted(deed: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(action: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **words: Any) -> Any:
             begun = time.thread_time()
             try:
-                return deed(*args, **words)
+                return action(*args, **words)
             finally:
                 cost[0] += time.thread_time() - begun
 

@@ -1,3 +1,3 @@
-"""tmi_ops keeps TMI's PostgreSQL database recoverable, and proves it by restoring."""
+"""tmi_ops keeps TMI's PostgreSQL database recoverable, and verifies it by restoring."""
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from tmi_ops.store.manifest import (
     Manifest,
     StoredObject,
     TableFingerprint,
-    Verdict,
+    Verification,
     to_json,
 )
 from tmi_ops.store.objects import ObjectStore
@@ -54,7 +54,7 @@ def _write(store: ObjectStore, kind: Kind, number: int, taken: datetime, count: 
     backup_id = f"{taken:%Y%m%dT%H%M%SZ}-{kind}-{number:04x}"
     manifest = _logical(backup_id, taken) if kind == "logical" else _base(backup_id, taken, number, count, segments)
     folder = f"{kind}/{backup_id}"
-    verdict = Verdict(
+    verification = Verification(
         backup_id=backup_id,
         outcome="proven",
         verified_at=taken + timedelta(minutes=30),
@@ -70,8 +70,8 @@ def _write(store: ObjectStore, kind: Kind, number: int, taken: datetime, count: 
         store.put_bytes(f"{folder}/{item.name}", b"x")
     store.put_bytes(f"{folder}/SHA256SUMS", b"x")
     store.put_bytes(f"{folder}/{MANIFEST}", to_json(manifest))
-    name = f"verdict-{verdict.verified_at:%Y%m%dT%H%M%S%fZ}-{number:04x}.json"
-    store.put_bytes(f"{folder}/{name}", to_json(verdict))
+    name = f"verdict-{verification.verified_at:%Y%m%dT%H%M%S%fZ}-{number:04x}.json"
+    store.put_bytes(f"{folder}/{name}", to_json(verification))
 
 
 def _logical(backup_id: str, taken: datetime) -> Manifest:

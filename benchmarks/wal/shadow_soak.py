@@ -145,7 +145,7 @@ def soak(one: Beside, megabytes: int, every: int) -> None:
     one.start_shadow()
     begun, done = time.monotonic(), Counter[str]()
     written, first = 0, flushed(lab)
-    deeds = itertools.cycle(DEEDS)
+    actions = itertools.cycle(DEEDS)
     for number in itertools.count():
         before = flushed(lab)
         lab.sql("DROP TABLE IF EXISTS noise", NOISE)  # unlogged: a crash empties it
@@ -156,8 +156,8 @@ def soak(one: Beside, megabytes: int, every: int) -> None:
         written = flushed(lab) - first
         if written >= megabytes * MB:
             break
-        name, deed = next(deeds)
-        deed(one)
+        name, action = next(actions)
+        action(one)
         done[name] += 1
         lab.keep_receiver()
         found = one.state()

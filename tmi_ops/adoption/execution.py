@@ -151,15 +151,15 @@ class Adoption:
 
         settings, store = self.read(Purpose.BACKUP), self.store()
         logical = read_protection(settings, store, check_connection(self.read)).logical
-        verdict = verify_backup(
+        verification = verify_backup(
             settings, store, find_backup(store, logical or "latest", settings.postgres.database), self.report
-        ).verdict
-        if verdict.outcome != "proven":
+        ).verification
+        if not verification.passed:
             raise RecoveryError(
-                f"Verification of {verdict.backup_id} failed: {verdict.reasons[0]}",
-                hint=f"tmi-ops verify {verdict.backup_id}",
+                f"Verification of {verification.backup_id} failed: {verification.reasons[0]}",
+                hint=f"tmi-ops verify {verification.backup_id}",
             )
-        return f"{verdict.backup_id} is verified: {verdict.tables} tables, {verdict.rows:,} rows"
+        return f"{verification.backup_id} is verified: {verification.tables} tables, {verification.rows:,} rows"
 
     def _drill(self) -> str:
         from tmi_ops.drill.execution import run_drill

@@ -19,13 +19,13 @@ class Protection:
     Attributes:
         base: the newest base backup of the server's cluster.
         logical: the newest logical backup of the database.
-        proven: whether a restore has verified `logical`.
+        verified: whether a restore has verified `logical`.
         drilled_at: when the newest passed drill started.
     """
 
     base: str | None = None
     logical: str | None = None
-    proven: bool = False
+    verified: bool = False
     drilled_at: datetime | None = None
 
 
@@ -42,7 +42,7 @@ def read_protection(settings: Settings, store: ObjectStore, system_identifier: s
     return Protection(
         base=bases[0].manifest.backup_id if bases else None,
         logical=newest.manifest.backup_id if newest else None,
-        proven=bool(newest and newest.verdict and newest.verdict.outcome == "proven"),
+        verified=newest is not None and newest.verified,
         drilled_at=_drilled_at(store, bases[0].manifest.backup_id) if bases else None,
     )
 

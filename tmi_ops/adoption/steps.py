@@ -109,7 +109,7 @@ def plan_adoption(found: Surroundings) -> tuple[Step, ...]:
         Step(
             StepName.VERIFICATION,
             "restore the logical backup into a scratch cluster and compare every row and definition",
-            f"{there.logical} is verified" if there.proven else "",
+            f"{there.logical} is verified" if there.verified else "",
         ),
         Step(
             StepName.DRILL,

@@ -11,7 +11,7 @@ from tmi_ops.checks.finding import Severity
 KEY = r"[a-z0-9][a-z0-9._-]{0,99}"
 # Long enough for a reason and a command, short enough for every channel.
 LONGEST_TEXT = 1500
-# The recorded verdict on the schema reports the same as the alert of this key.
+# The recorded answer on the schema reports the same as the alert of this key.
 SCHEMA_DRIFT = "schema-drift"
 
 

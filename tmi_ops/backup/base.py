@@ -177,7 +177,7 @@ def _setting(connection: ReplicationConnection, name: str) -> str:
 def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Report) -> Continuation:
     entries = list_backups(store, lambda error: report.note(error.message), kinds=("base",))
     bases = [entry.manifest for entry in entries if isinstance(entry.manifest, BaseManifest)]
-    unusable = {entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed"}
+    unusable = {entry.manifest.backup_id for entry in entries if entry.failed}
     newest = newest_of(bases, cluster.system_identifier)
     if newest is not None:
         links = {*newest.chain, newest.backup_id}
@@ -198,7 +198,7 @@ def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Re
 
 
 def _is_whole(store: ObjectStore, base: BaseManifest) -> bool:
-    """Whether every object is there with its size; their content is for proofs to read."""
+    """Whether every object is there with its size; their content is for a verification to read."""
     folder = backup_folder(base.backup_id)
     sizes = {item.key: item.size for item in store.list_objects(f"{folder}/")}
     return all(sizes.get(f"{folder}/{item.name}") == item.size for item in base.objects)

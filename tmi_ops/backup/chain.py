@@ -20,7 +20,7 @@ LONGEST_CHAIN = 6
 class ChainFacts:
     """What the decision rests on.
 
-    `bases` are all base backups of the store. `unusable` are ids of backups that a proof has found bad
+    `bases` are all base backups of the store. `unusable` are ids of backups that a verification has found bad
     or that lack an object.
     """
 

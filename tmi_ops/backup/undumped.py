@@ -1,7 +1,7 @@
 """What pg_dump does not write: facts that a copy must be asked for, and what a backup leaves behind.
 
 Facts are compared between source and copy like definitions. What is left behind cannot come back from this backup; it
-is said when the backup is taken, stands in its manifest, and makes its verdict "proven, but for ...".
+is said when the backup is taken, stands in its manifest, and makes its verification say "except: ...".
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
     from tmi_ops.settings import load_settings
 
     settings = load_settings()
-    desk = AlertService(settings)
-    records = desk.records()
+    service = AlertService(settings)
+    records = service.records()
     if as_json:
         echo_json([record.model_dump(mode="json") for record in records])
     elif key is not None:
@@ -37,8 +37,8 @@ def alerts(key: str | None, show_all: bool, as_json: bool) -> int:
         alerts_view.show_history(out, found)
     else:
         alerts_view.show_alerts(out, records, settings, show_all)
-    if desk.book.problem is not None:
-        err.print(f"The store could not be read: {desk.book.problem.message}", style="yellow", markup=False)
+    if service.book.problem is not None:
+        err.print(f"The store could not be read: {service.book.problem.message}", style="yellow", markup=False)
         err.print("Shown is this machine's own record.", style="yellow")
         return 2
     return 0

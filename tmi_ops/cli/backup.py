@@ -15,7 +15,7 @@ from tmi_ops.alerts.dead_man import ping_heartbeat
 from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.options import json_option, quiet_option
-from tmi_ops.cli.recovery import show_proof
+from tmi_ops.cli.recovery import show_result
 from tmi_ops.cli.terminal import age_words, err, in_columns, out, size_words, time_words
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import Purpose
@@ -68,8 +68,8 @@ def logical(format_: LogicalFormat, jobs: int | None, and_verify: bool, quiet: b
     from tmi_ops.recovery.verify import verify_backup
 
     with reporting(quiet) as report:
-        proof = verify_backup(settings, store, manifest, report)
-    return show_proof(proof)
+        result = verify_backup(settings, store, manifest, report)
+    return show_result(result)
 
 
 @logs_in_for(Purpose.BACKUP)
@@ -181,7 +181,7 @@ def _base_format(manifest: BaseManifest) -> str:
 def _entry_facts(entry: CatalogueEntry) -> dict[str, object]:
     facts = entry.manifest.model_dump(mode="json", exclude={"fingerprints", "sequences", "objects"})
     facts["total_size"] = entry.manifest.total_size
-    facts["verdict"] = entry.verdict.model_dump(mode="json") if entry.verdict else None
+    facts["verdict"] = entry.verification.model_dump(mode="json") if entry.verification else None
     return facts
 
 
@@ -207,7 +207,7 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
     left = max(len("verified"), out.width - cell_len(lines[0]) - 2 * _GAP)
     table.add_column("verified", no_wrap=not wide, overflow="fold" if wide else "ellipsis", max_width=left)
     for entry, line in zip(entries, lines[1:], strict=True):
-        table.add_row(Text(line), Text.from_markup(_verdict_words(entry)))
+        table.add_row(Text(line), Text.from_markup(_verification_words(entry)))
     return table
 
 
@@ -227,12 +227,12 @@ def _subject(manifest: AnyManifest) -> str:
     return WHOLE_CLUSTER if isinstance(manifest, BaseManifest) else manifest.database
 
 
-def _verdict_words(entry: CatalogueEntry) -> str:
-    verdict = entry.verdict
-    if verdict is None:
+def _verification_words(entry: CatalogueEntry) -> str:
+    verification = entry.verification
+    if verification is None:
         return "[yellow]no[/]"
-    if verdict.outcome == "proven":
-        if verdict.but_for:
-            return f"[green]yes[/], except {len(verdict.but_for)}"
-        return f"[green]yes[/], in {time_words(verdict.restore_seconds)}"
-    return f"[red]FAILED[/]: {escape(next(iter(verdict.reasons), 'no reason is recorded'))}"
+    if verification.passed:
+        if verification.but_for:
+            return f"[green]yes[/], except {len(verification.but_for)}"
+        return f"[green]yes[/], in {time_words(verification.restore_seconds)}"
+    return f"[red]FAILED[/]: {escape(next(iter(verification.reasons), 'no reason is recorded'))}"

@@ -16,7 +16,7 @@ from tmi_ops.errors import OpsError, StackError
 from tmi_ops.progress import Report
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.verify import Proof
+    from tmi_ops.recovery.verify import VerifyResult
     from tmi_ops.settings import Settings
     from tmi_ops.stack.accident import Accident
     from tmi_ops.store.manifest import Manifest
@@ -47,13 +47,13 @@ def demo(size: int, seed: int) -> int:
         ui_url = _start_stack(report)
         settings = _stack_settings()
         _prepare_database(settings, report, size * MEGABYTE, seed)
-        manifest, proof = _back_up_and_prove(settings, report)
+        manifest, result = _back_up_and_verify(settings, report)
         run = _run_job(ui_url, MAIN_JOB, report)
         accident = _play_accident(settings, report)
         for job in MEASURING_JOBS:
             _run_job(ui_url, job, report)
-    _show(settings, manifest, proof, f"{ui_url}/runs/{run}", ui_url, accident, time.monotonic() - started)
-    return 0 if proof.verdict.outcome == "proven" and accident.is_undone else 1
+    _show(settings, manifest, result, f"{ui_url}/runs/{run}", ui_url, accident, time.monotonic() - started)
+    return 0 if result.verification.passed and accident.is_undone else 1
 
 
 def _refuse_elsewhere() -> None:
@@ -120,7 +120,7 @@ def _holds_data(settings: Settings) -> bool:
         return connection.execute("SELECT FROM threat_models LIMIT 1").fetchone() is not None
 
 
-def _back_up_and_prove(settings: Settings, report: Report) -> tuple[Manifest, Proof]:
+def _back_up_and_verify(settings: Settings, report: Report) -> tuple[Manifest, VerifyResult]:
     from tmi_ops.backup.logical import back_up_logical
     from tmi_ops.backup.one_at_a_time import when_none_runs
     from tmi_ops.recovery.verify import verify_backup
@@ -164,27 +164,27 @@ def _run_job(ui_url: str, job: str, report: Report) -> str:
 def _show(
     settings: Settings,
     manifest: Manifest,
-    proof: Proof,
+    result: VerifyResult,
     run_url: str,
     ui_url: str,
     accident: Accident,
     seconds: float,
 ) -> None:
-    verdict = proof.verdict
-    proven = verdict.outcome == "proven"
+    verification = result.verification
+    verified = verification.passed
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     rows = {
-        "backed up": f"{manifest.database}: {len(manifest.fingerprints)} tables, {verdict.rows:,} rows, "
+        "backed up": f"{manifest.database}: {len(manifest.fingerprints)} tables, {verification.rows:,} rows, "
         f"{size_words(manifest.database_size)}",
         "into": f"{settings.store.describe()} as {manifest.backup_id} ({size_words(manifest.total_size)}, "
         f"{time_words(manifest.duration_seconds)})",
-        "verified by": f"a restore into an empty PostgreSQL {verdict.server_version}: every object's SHA-256, every "
-        "table's rows, every definition"
-        if proven
-        else "NOT VERIFIED: " + "; ".join(verdict.reasons),
-        "restore time": f"{time_words(verdict.restore_seconds)} measured; objective (RTO) "
+        "verified by": f"a restore into an empty PostgreSQL {verification.server_version}: every object's SHA-256, "
+        "every table's rows, every definition"
+        if verified
+        else "NOT VERIFIED: " + "; ".join(verification.reasons),
+        "restore time": f"{time_words(verification.restore_seconds)} measured; objective (RTO) "
         f"{time_words(settings.objectives.rto.total_seconds())}",
         "accident": _accident_words(accident),
         "cost": f"RPO {time_words(accident.behind)} (objective "
@@ -195,7 +195,7 @@ def _show(
     }
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/]", value)
-    title = "[bold green]VERIFIED[/]" if proven and accident.is_undone else "[bold red]NOT VERIFIED[/]"
+    title = "[bold green]VERIFIED[/]" if verified and accident.is_undone else "[bold red]NOT VERIFIED[/]"
     # No frame around it: an address that a frame cuts cannot be clicked or copied.
     out.rule(title)
     out.print(table)

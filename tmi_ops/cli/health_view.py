@@ -13,9 +13,9 @@ from rich.text import Text
 from tmi_ops.checks.finding import Outcome
 from tmi_ops.cli.checks_view import MARKS, result_facts, show_result
 from tmi_ops.cli.terminal import age_words, first_of, out
+from tmi_ops.health.answer import PROBE_OUTCOMES, Row
 from tmi_ops.health.examine import Examined, HealthReport
 from tmi_ops.health.probe import Area
-from tmi_ops.health.verdict import VERDICTS, Row
 
 ROWS_SHOWN = 30
 
@@ -93,7 +93,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
 
 def _close(report: HealthReport, *, tables: bool) -> None:
     counts = Counter(result.outcome for result in report.results)
-    words = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in reversed(VERDICTS) if counts[outcome])
+    words = ", ".join(f"{counts[outcome]} {outcome.value}" for outcome in reversed(PROBE_OUTCOMES) if counts[outcome])
     mark, style = MARKS[report.outcome]
     out.print()
     out.print(Text(f"{mark} {words}", style=style))

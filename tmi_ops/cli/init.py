@@ -266,7 +266,7 @@ def _show_next(read: Callable[[Purpose | None], Settings], environment: str, *, 
     from tmi_ops.store.objects import open_store
 
     settings = read(Purpose.BACKUP)
-    reach = read_recoverability(settings, open_store(settings.store, settings.environment)).proven
+    reach = read_recoverability(settings, open_store(settings.store, settings.environment)).verified
     name, prefix = program_name(), "" if environment == "development" else f"-e {environment} "
     amiss = "" if reach is None else reach.broken or (f"{reach.missing} is missing" if reach.missing else "")
     if reach is None or amiss:

@@ -16,12 +16,16 @@ from tmi_ops.cli.terminal import age_words, out, size_words
 
 if TYPE_CHECKING:
     from tmi_ops.retention.execution import RetentionResult
-    from tmi_ops.retention.facts import Proof
+    from tmi_ops.retention.facts import VerificationState
     from tmi_ops.retention.plan import Decision, RetentionPlan
     from tmi_ops.retention.rights import KeyRight
 
 SPARED = 1
-_PROOFS: Mapping[Proof, str] = {"proven": "verified", "not proven": "not verified", "failed": "FAILED verification"}
+_VERIFICATIONS: Mapping[VerificationState, str] = {
+    "proven": "verified",
+    "not proven": "not verified",
+    "failed": "FAILED verification",
+}
 
 
 @click.command()
@@ -119,8 +123,8 @@ def _rights_facts(rights: Sequence[KeyRight]) -> dict[str, Any]:
 def _backup_words(decision: Decision) -> str:
     backup = decision.backup
     return (
-        f"{backup.backup_id}  {age_words(backup.taken_at)}, {size_words(backup.size)}, {_PROOFS[backup.proof]}: "
-        f"{escape('; '.join(decision.reasons))}"
+        f"{backup.backup_id}  {age_words(backup.taken_at)}, {size_words(backup.size)}, "
+        f"{_VERIFICATIONS[backup.verification]}: {escape('; '.join(decision.reasons))}"
     )
 
 
@@ -141,7 +145,7 @@ def _plan_facts(plan: RetentionPlan) -> dict[str, Any]:
             "kind": one.kind,
             "taken_at": one.taken_at.isoformat(),
             "bytes": one.size,
-            "proof": one.proof,
+            "proof": one.verification,
             "reasons": list(decision.reasons),
         }
 

@@ -19,9 +19,9 @@ from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.restore import RestoreChoices, RestorePlan
-    from tmi_ops.recovery.verify import Proof
+    from tmi_ops.recovery.verify import VerifyResult
 
-PROOF_FAILED = 1
+VERIFICATION_FAILED = 1
 
 
 @logs_in_for(Purpose.RESTORER)
@@ -42,11 +42,11 @@ def verify(backup: str, as_json: bool, quiet: bool) -> int:
     settings, store = open_environment(Purpose.RESTORER)
     manifest = find_backup(store, backup, settings.postgres.database)
     with reporting(quiet) as report:
-        proof = verify_backup(settings, store, manifest, report)
+        result = verify_backup(settings, store, manifest, report)
     if as_json:
-        click.echo(proof.verdict.model_dump_json(indent=2))
-        return 0 if proof.verdict.outcome == "proven" else PROOF_FAILED
-    return show_proof(proof)
+        click.echo(result.verification.model_dump_json(indent=2))
+        return 0 if result.verification.passed else VERIFICATION_FAILED
+    return show_result(result)
 
 
 @logs_in_for(Purpose.RESTORER)
@@ -194,32 +194,32 @@ def _restore_database(
     return 0
 
 
-def show_proof(proof: Proof) -> int:
+def show_result(result: VerifyResult) -> int:
     """Print the result of a verification. Returns the exit code."""
-    verdict = proof.verdict
-    if verdict.outcome == "proven":
+    verification = result.verification
+    if verification.passed:
         out.print(
-            f"[bold green]VERIFIED[/] [bold]{verdict.backup_id}[/]: {verdict.tables} tables and {verdict.rows:,} rows "
-            f"restored into PostgreSQL {verdict.server_version}, each table equal to its source"
-            f"{', except:' if verdict.but_for else '.'}"
+            f"[bold green]VERIFIED[/] [bold]{verification.backup_id}[/]: {verification.tables} tables and "
+            f"{verification.rows:,} rows restored into PostgreSQL {verification.server_version}, each table equal to "
+            f"its source{', except:' if verification.but_for else '.'}"
         )
-        for exception in verdict.but_for:
+        for exception in verification.but_for:
             out.print(f"  - {escape(exception)}")
     else:
-        out.print(f"[bold red]FAILED[/] [bold]{verdict.backup_id}[/]: do not rely on this backup.")
-        for reason in verdict.reasons:
+        out.print(f"[bold red]FAILED[/] [bold]{verification.backup_id}[/]: do not rely on this backup.")
+        for reason in verification.reasons:
             out.print(f"  - {reason}")
     table = Table(show_header=False, box=None, padding=(0, 2))
-    for phase, seconds in verdict.phases.items():
+    for phase, seconds in verification.phases.items():
         table.add_row(phase, time_words(seconds))
-    table.add_row("[bold]restore time[/]", f"[bold]{time_words(verdict.restore_seconds)}[/] (fetch + restore)")
+    table.add_row("[bold]restore time[/]", f"[bold]{time_words(verification.restore_seconds)}[/] (fetch + restore)")
     out.print(table)
-    if proof.validation is not None and not proof.validation.ok:
-        errors = [finding for finding in proof.validation.findings if finding.level == "ERROR"]
+    if result.validation is not None and not result.validation.ok:
+        errors = [finding for finding in result.validation.findings if finding.level == "ERROR"]
         out.print(f"[yellow]The source's schema has {len(errors)} errors[/] (see `tmi-ops check`):")
         for finding in errors[:5]:
             out.print(f"  - {finding.message}")
-    return 0 if verdict.outcome == "proven" else PROOF_FAILED
+    return 0 if verification.passed else VERIFICATION_FAILED
 
 
 def _show_plan(plan: RestorePlan) -> None:

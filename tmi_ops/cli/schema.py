@@ -36,7 +36,7 @@ def migrate(dry_run: bool, only_validate: bool, no_seed: bool, verbose: bool) ->
 
     Exit codes: 0 migrated and valid, 1 migrated but validation found an ERROR, 2 error.
     """
-    from tmi_ops.cli.schema_view import show_result, show_verdict
+    from tmi_ops.cli.schema_view import show_result, show_validation
     from tmi_ops.cli.terminal import TerminalReport
     from tmi_ops.schema import migration
     from tmi_ops.schema.locking import Observed
@@ -53,12 +53,12 @@ def migrate(dry_run: bool, only_validate: bool, no_seed: bool, verbose: bool) ->
         return IN_THE_WAY if plan.lacking else 0
     if only_validate:
         observed = _observe(settings)
-        show_verdict(observed.found, verbose=verbose)
+        show_validation(observed.found, verbose=verbose)
         return _record(settings, observed)
     with TerminalReport().running() as report:
         result = migration.migrate(postgres, report, seed=not no_seed)
     show_result(result)
-    show_verdict(result.validation, verbose=verbose, after_migration=True)
+    show_validation(result.validation, verbose=verbose, after_migration=True)
     return _record(settings, Observed(result.validation, during_migration=False))
 
 
@@ -76,18 +76,20 @@ def check(as_json: bool, verbose: bool) -> int:
     Exit codes: 0 no ERROR, 1 at least one ERROR, 2 could not check.
     """
     from tmi_ops.cli.checks_view import finding_facts
-    from tmi_ops.cli.schema_view import show_verdict
+    from tmi_ops.cli.schema_view import show_validation
     from tmi_ops.settings import load_settings
 
     settings = load_settings(purpose=Purpose.OWNER)
     _require_models(settings)
     observed = _observe(settings)
-    verdict = observed.found
+    validation = observed.found
     if as_json:
-        found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in verdict.findings]
-        echo_json(verdict.model_dump(mode="json") | {"findings": found, "during_migration": observed.during_migration})
+        found = [{**finding_facts(one.finding), **one.model_dump(mode="json")} for one in validation.findings]
+        echo_json(
+            validation.model_dump(mode="json") | {"findings": found, "during_migration": observed.during_migration}
+        )
     else:
-        show_verdict(verdict, verbose=verbose)
+        show_validation(validation, verbose=verbose)
     return _record(settings, observed)
 
 

@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from tmi_ops.schema.validation import Validation
 
 
-def show_verdict(verdict: Validation, *, verbose: bool, after_migration: bool = False) -> None:
+def show_validation(validation: Validation, *, verbose: bool, after_migration: bool = False) -> None:
     """Connection, tables with rows, findings, and a closing line with what to do.
 
     Args:
         after_migration: leave out the tables and mere information.
     """
     if not after_migration:
-        size = size_words(verdict.database_size)
+        size = size_words(validation.database_size)
         out.print(
-            f"[green]✓[/] connected to {escape(verdict.address)}: PostgreSQL {verdict.server_version}, {size}",
+            f"[green]✓[/] connected to {escape(validation.address)}: PostgreSQL {validation.server_version}, {size}",
             soft_wrap=True,
         )
         out.print()
-        out.print(_tables(verdict))
+        out.print(_tables(validation))
     levels = LEVELS if verbose else LEVELS[:2] if after_migration else LEVELS[:3]
-    shown = [one for one in verdict.findings if one.level in levels and (verbose or one.rule is not Rule.SUMMARY)]
+    shown = [one for one in validation.findings if one.level in levels and (verbose or one.rule is not Rule.SUMMARY)]
     if shown:
         out.print()
         show_findings([one.finding for one in shown], len(shown) if verbose else FINDINGS_SHOWN)
-    _close(verdict)
+    _close(validation)
 
 
 def show_result(result: MigrationResult) -> None:
@@ -52,7 +52,7 @@ def show_result(result: MigrationResult) -> None:
         out.print(f"[green]✓[/] nothing to do (checked in {took})")
     else:
         kinds = Counter(_KINDS[type(one).__name__] for one in result.operations)
-        done = ", ".join(f"{count} {noun}{_s(count)} {deed}" for (noun, deed), count in kinds.items())
+        done = ", ".join(f"{count} {noun}{_s(count)} {action}" for (noun, action), count in kinds.items())
         seeded = f" ({result.seeded_rows} rows)" if result.seeded_rows else ""
         out.say(f"[green]✓[/] migrated in {took}: {done}{seeded}", hang=2)
     for line in blocked_lines(result.blocked):
@@ -82,12 +82,12 @@ _KINDS = {
 }
 
 
-def _tables(verdict: Validation) -> Columns:
+def _tables(validation: Validation) -> Columns:
     marks: dict[str, Level] = {}
     for level in reversed(LEVELS[:2]):
-        marks |= {one.table: level for one in verdict.at(level) if one.table}
-    names = sorted({*Base.metadata.tables, *verdict.tables})
-    counts = {name: _rows(verdict, name) for name in names}
+        marks |= {one.table: level for one in validation.at(level) if one.table}
+    names = sorted({*Base.metadata.tables, *validation.tables})
+    counts = {name: _rows(validation, name) for name in names}
     name_width = max(map(len, names))
     count_width = max(map(len, counts.values()))
     cells = []
@@ -97,16 +97,16 @@ def _tables(verdict: Validation) -> Columns:
     return Columns(cells, padding=(0, 3), column_first=True)
 
 
-def _rows(verdict: Validation, table: str) -> str:
-    if table not in verdict.tables:
+def _rows(validation: Validation, table: str) -> str:
+    if table not in validation.tables:
         return "-"
-    return f"{'~' if table in verdict.estimated else ''}{verdict.tables[table]:,}"
+    return f"{'~' if table in validation.estimated else ''}{validation.tables[table]:,}"
 
 
-def _close(verdict: Validation) -> None:
-    errors, warnings = len(verdict.at("ERROR")), len(verdict.at("WARN"))
+def _close(validation: Validation) -> None:
+    errors, warnings = len(validation.at("ERROR")), len(validation.at("WARN"))
     expected = len(Base.metadata.tables)
-    present = sum(name in Base.metadata.tables for name in verdict.tables)
+    present = sum(name in Base.metadata.tables for name in validation.tables)
     counted = f"{errors} error{_s(errors)}, {warnings} warning{_s(warnings)}"
     out.print()
     if errors:
@@ -115,10 +115,10 @@ def _close(verdict: Validation) -> None:
         out.print(f"[green]✓[/] the schema is sufficient for TMI: {counted}, {present} of {expected} tables")
     else:
         out.print(f"[green]✓[/] the schema is what TMI needs: {present} of {expected} tables, no differences")
-    if any(one.rule in _MIGRATABLE for one in verdict.findings):
+    if any(one.rule in _MIGRATABLE for one in validation.findings):
         out.print("  next: `tmi-ops migrate --dry-run` shows what can be added, and the locks it takes")
-    if verdict.estimated:
-        out.print(f"  ~ {', '.join(verdict.estimated)}: too large to count; the planner's estimate is shown")
+    if validation.estimated:
+        out.print(f"  ~ {', '.join(validation.estimated)}: too large to count; the planner's estimate is shown")
 
 
 def _s(count: int) -> str:

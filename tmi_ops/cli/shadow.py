@@ -161,7 +161,7 @@ def promote(into: Path, cache: bool, yes: bool, dry_run: bool, quiet: bool, **se
     from tmi_ops.runbooks.everything.planning import EverythingRequest, prepare_everything
 
     settings, store = open_environment(Purpose.RUNBOOK)
-    wish = EverythingRequest(
+    request = EverythingRequest(
         into=into.absolute(),
         serve=serve_request(server, default_port=settings.postgres.port),
         with_cache=cache,
@@ -169,7 +169,7 @@ def promote(into: Path, cache: bool, yes: bool, dry_run: bool, quiet: bool, **se
         from_shadow=True,
     )
     with reporting(quiet) as report:
-        plan = prepare_everything(settings, store, wish, report)
+        plan = prepare_everything(settings, store, request, report)
     return run_plan(settings, store, plan, yes=yes, dry_run=dry_run, quiet=quiet)
 
 

@@ -118,7 +118,7 @@ def _row(one: Seen, now: datetime) -> tuple[Text, Text, Text, Text]:
         name,
         _promise(found.rpo.standing, found.rpo.value, found.rpo.objective),
         _promise(found.rto.standing, found.rto.value, found.rto.objective),
-        _proven(found, now),
+        _verified(found, now),
     )
 
 
@@ -127,10 +127,10 @@ def _promise(standing: Standing, value: timedelta | None, objective: timedelta) 
     return Text.assemble((said, MARKS[standing][1]), f" of {time_words(objective.total_seconds())}")
 
 
-def _proven(found: Recoverability, now: datetime) -> Text:
-    if found.facts.proven is None:
+def _verified(found: Recoverability, now: datetime) -> Text:
+    if found.facts.verified is None:
         return Text("nothing", style="bold red")
-    at = found.facts.proven.at.astimezone(UTC)
+    at = found.facts.verified.at.astimezone(UTC)
     same_day = at.date() == now.astimezone(UTC).date()
     return Text(f"{at:%H:%M:%S} UTC" if same_day else f"{at:%Y-%m-%d %H:%M} UTC")
 

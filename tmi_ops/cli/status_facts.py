@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from tmi_ops.health.record import LastVerdicts
+from tmi_ops.health.record import LastAnswers
 from tmi_ops.objectives.cures import Cure
 from tmi_ops.objectives.dumps import DumpReading
 from tmi_ops.objectives.facts import Reach
@@ -65,7 +65,7 @@ def _rpo(reading: RpoReading, found: Recoverability) -> dict[str, Any]:
         "reason": reading.reason,
         "seconds": _seconds(reading.value),
         "objective_seconds": _seconds(reading.objective),
-        "seconds_if_newest_were_proven": _seconds(reading.unproven),
+        "seconds_if_newest_were_proven": _seconds(reading.unverified),
         "worst_24_h": _worst(found.worst_day),
         "worst_30_d": _worst(found.worst_month),
         "cures": [_cure(cure) for cure in reading.cures],
@@ -117,13 +117,13 @@ def _recoverable(found: Recoverability) -> dict[str, Any]:
         "every_moment_since": _moment(facts.earliest_at),
         "oldest_backup_at": _moment(facts.oldest_backup_at),
         "newest": _reach(facts.newest),
-        "proven": _reach(facts.proven),
+        "proven": _reach(facts.verified),
         "last_proof": None
-        if facts.last_proof is None
+        if facts.last_verification is None
         else {
-            "backup_id": facts.last_proof.backup_id,
-            "at": facts.last_proof.at.isoformat(),
-            "restore_seconds": _seconds(facts.last_proof.restore),
+            "backup_id": facts.last_verification.backup_id,
+            "at": facts.last_verification.at.isoformat(),
+            "restore_seconds": _seconds(facts.last_verification.restore),
         },
     }
 
@@ -135,7 +135,7 @@ def _reach(reach: Reach | None) -> dict[str, Any] | None:
         "at": reach.at.isoformat(),
         "means": reach.means,
         "backup_id": reach.backup_id,
-        "proven": reach.proven,
+        "proven": reach.verified,
         "shown_by": reach.shown_by,
         "missing_wal": reach.missing,
     }
@@ -155,14 +155,14 @@ def _storage(found: Recoverability) -> dict[str, Any]:
     }
 
 
-def _health(last: LastVerdicts) -> dict[str, Any]:
+def _health(last: LastAnswers) -> dict[str, Any]:
     return {
         "status": last.status.value,
         "counts": {status.value: count for status, count in last.counts.items()},
         "oldest_at": last.oldest_at.isoformat(),
         "probes": [
             {"name": name, **one.model_dump(mode="json", exclude={"at"}), "at": one.at.isoformat()}
-            for name, one in last.verdicts.items()
+            for name, one in last.answers.items()
         ],
     }
 
@@ -171,7 +171,7 @@ def _worst(worst: Worst) -> dict[str, Any]:
     return {
         "seconds": _seconds(worst.value),
         "measured_seconds": _seconds(worst.measured),
-        "nothing_proven_seconds": _seconds(worst.unproven),
+        "nothing_proven_seconds": _seconds(worst.unverified),
     }
 
 

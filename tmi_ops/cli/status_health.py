@@ -9,20 +9,20 @@ from datetime import datetime, timedelta
 from rich.text import Text
 
 from tmi_ops.alerts.alert import SCHEMA_DRIFT
-from tmi_ops.checks.finding import Outcome as Verdict
+from tmi_ops.checks.finding import Outcome as Outcome
 from tmi_ops.cli.status_marks import MARKS, ago
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
-from tmi_ops.health.record import LastVerdicts
+from tmi_ops.health.record import LastAnswers
 from tmi_ops.health.registry import probes_of
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Status
 from tmi_ops.profile import Profile
 
 STANDINGS = {
-    Verdict.OK: Standing.MET,
-    Verdict.UNKNOWN: Standing.UNKNOWN,
-    Verdict.WARNING: Standing.AT_RISK,
-    Verdict.CRITICAL: Standing.BREACHED,
+    Outcome.OK: Standing.MET,
+    Outcome.UNKNOWN: Standing.UNKNOWN,
+    Outcome.WARNING: Standing.AT_RISK,
+    Outcome.CRITICAL: Standing.BREACHED,
 }
 # Dagster probes every hour; without Dagster nobody may have for a long time.
 STALE_AFTER = timedelta(days=1)
@@ -48,7 +48,7 @@ def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
             yield label, Text(f"{unknown}: {command}", style="yellow")
         return
     schema = last.schema_findings
-    if list(last.verdicts.values()) == [schema]:
+    if list(last.answers.values()) == [schema]:
         yield "Health", Text("never checked: tmi-ops health", style="yellow")
     else:
         yield "Health", _look(last.status, _counts(last, status.profile), last.oldest_at, now)
@@ -60,11 +60,11 @@ def last_looks(status: Status) -> Iterator[tuple[str, Text]]:
         yield "Schema", _look(schema.status, schema.summary, schema.at, now)
 
 
-def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[ToDo]:
+def findings_of(last: LastAnswers | None, now: datetime) -> Iterator[ToDo]:
     """A row for each critical probe, and one for all warnings."""
     if last is None:
         return
-    for name, one in last.at(Verdict.CRITICAL).items():
+    for name, one in last.at(Outcome.CRITICAL).items():
         age = ago(one.at, now)
         if name == SCHEMA_FINDINGS.name:  # its summary is above; its advice is the first finding
             yield ToDo(Standing.BREACHED, f"Schema, {age}: {one.advice}", "tmi-ops check", SCHEMA_DRIFT)
@@ -72,19 +72,19 @@ def findings_of(last: LastVerdicts | None, now: datetime) -> Iterator[ToDo]:
             advice = f". {one.advice}" if one.advice else ""
             said = f"{name}, {age}: {one.summary}{advice}"
             yield ToDo(Standing.BREACHED, said, f"tmi-ops health --probe {name}")
-    warned = last.at(Verdict.WARNING)
+    warned = last.at(Outcome.WARNING)
     if warned:
         oldest = ago(min(one.at for one in warned.values()), now)
         yield ToDo(Standing.AT_RISK, f"Health warnings, {oldest}: {', '.join(warned)}", "tmi-ops health")
 
 
-def _counts(last: LastVerdicts, profile: Profile) -> str:
-    counts = [f"{count} {verdict.value}" for verdict, count in last.counts.items() if count]
-    not_asked = len({probe.name for probe in probes_of(profile)} - last.verdicts.keys())
+def _counts(last: LastAnswers, profile: Profile) -> str:
+    counts = [f"{count} {outcome.value}" for outcome, count in last.counts.items() if count]
+    not_asked = len({probe.name for probe in probes_of(profile)} - last.answers.keys())
     return ", ".join([*counts, *([f"{not_asked} not probed"] if not_asked else [])])
 
 
-def _look(verdict: Verdict, said: str, at: datetime, now: datetime) -> Text:
-    mark, style = MARKS[STANDINGS[verdict]]
+def _look(outcome: Outcome, said: str, at: datetime, now: datetime) -> Text:
+    mark, style = MARKS[STANDINGS[outcome]]
     age = (f"checked {ago(at, now)}", "yellow" if now - at > STALE_AFTER else "")
     return Text.assemble((mark, style), f" {said}; ", age)

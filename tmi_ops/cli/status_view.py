@@ -84,8 +84,8 @@ def _past(found: Recoverability) -> str:
 def _worst(worst: Worst) -> str:
     if worst.measured == timedelta(0):
         return _NOT_MEASURED
-    if worst.unproven > timedelta(0):
-        return f"nothing verified for {_span(worst.unproven)}"
+    if worst.unverified > timedelta(0):
+        return f"nothing verified for {_span(worst.unverified)}"
     share = worst.measured / worst.over
     return _span(worst.value or timedelta(0)) + ("" if share >= _WHOLE else f" ({_share(share)} measured)")
 
@@ -123,17 +123,17 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
     if reach is None:
         yield "Up to", Text("nothing: there is no backup", style="bold red")
     else:
-        proof = ("verified", "green") if reach.proven else ("not verified", "yellow")
+        proof = ("verified", "green") if reach.verified else ("not verified", "yellow")
         means = {"WAL": " plus WAL", "base backup": "", "logical backup": ""}[reach.means]
         yield "Up to", Text.assemble(f"{_moment(reach.at, now)} from {reach.backup_id}{means}, ", proof)
-        if facts.proven is not None and facts.proven != reach:
-            yield "Verified", Text(f"{_moment(facts.proven.at, now)} from {facts.proven.backup_id}")
+        if facts.verified is not None and facts.verified != reach:
+            yield "Verified", Text(f"{_moment(facts.verified.at, now)} from {facts.verified.backup_id}")
     if facts.shadow is not None:
         well = facts.shadow.stopped is None and facts.shadow.damage is None
         yield "Shadow", Text(describe_shadow(facts.shadow, facts.server_now), style="" if well else "red")
     if found.dumps is not None:
         yield "Dumps", Text(found.dumps.reason, style=MARKS[found.dumps.standing][1])
-    last = facts.last_proof
+    last = facts.last_verification
     if last is None:
         yield "Last verified", Text("none: no backup has been verified", style="bold red")
     else:

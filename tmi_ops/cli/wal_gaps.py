@@ -69,7 +69,9 @@ def _need(settings: Settings, store: ObjectStore, cluster: str, report: Report) 
             raise
         report.note(f"What retention keeps could not be read, so every gap counts: {error.message}")
         return None
-    if facts.store_now is None or not any(item.kind == "base" and item.proof == "proven" for item in facts.backups):
+    if facts.store_now is None or not any(
+        item.kind == "base" and item.verification == "proven" for item in facts.backups
+    ):
         return None
     return window_needs(facts, facts.store_now - settings.retention.window).get(cluster)
 
@@ -96,7 +98,7 @@ def _show(continuity: Continuity, reading: Reading) -> None:
         out.print(f"[red]Damaged[/]  {name}: {why}", markup=True, highlight=False)
     for problem in continuity.lost:
         out.print(f"[red]Lost[/]     {problem}")
-    _show_verdict(continuity)
+    _show_outcome(continuity)
 
 
 def _show_base(base: BaseContinuity) -> None:
@@ -124,7 +126,7 @@ def _show_base(base: BaseContinuity) -> None:
         out.print(f"         {base.broken}")
 
 
-def _show_verdict(continuity: Continuity) -> None:
+def _show_outcome(continuity: Continuity) -> None:
     if continuity.whole:
         if not continuity.bases:
             out.print("No base backup, so there is nothing to replay the WAL on. Next: tmi-ops backup base")

@@ -22,7 +22,7 @@ from tmi_ops.drill.window import RecoveryWindow
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.settings import Objectives, Settings
-from tmi_ops.store.manifest import Verdict
+from tmi_ops.store.manifest import Verification
 from tmi_ops.text import time_words
 
 _ASKED: tuple[CheckName, ...] = ("page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints")
@@ -116,8 +116,8 @@ def _window(window: RecoveryWindow) -> Window:
     )
 
 
-def verdict_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verdict | None:
-    """The verification record for the backup: proven or failed. None when something other than the backup failed."""
+def verification_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verification | None:
+    """The verification record for the backup: verified or failed. None when something other than the backup failed."""
     reasons: tuple[str, ...] = ()
     if evidence.sound:
         backup_id = drill.recovery.base.backup_id
@@ -127,7 +127,7 @@ def verdict_of(account: Account, drill: DrillPlan, evidence: Evidence) -> Verdic
         return None
     link = next(link for link in drill.recovery.chain if link.backup_id == backup_id)
     rows = evidence.copy_.rows if evidence.copy_ else {}
-    return Verdict(
+    return Verification(
         backup_id=backup_id,
         outcome="failed" if reasons else "proven",
         verified_at=evidence.finished_at,

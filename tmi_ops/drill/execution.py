@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from tmi_ops.checks.finding import Answer, unknown
-from tmi_ops.drill.account import Account, evidence_of, verdict_of
+from tmi_ops.drill.account import Account, evidence_of, verification_of
 from tmi_ops.drill.checks import (
     bound_of,
     check_built_in_rows,
@@ -38,7 +38,7 @@ from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed
 from tmi_ops.recovery.point_in_time.execution import PLAN, Recovered, execute_recovery
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops.store.catalogue import record_verdict
+from tmi_ops.store.catalogue import record_verification
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_points import read_restore_point
 
@@ -70,9 +70,9 @@ def run_drill(settings: Settings, store: ObjectStore, plan: DrillPlan, report: R
         drilling.carry_out(Destination(directory / "data", tablespace_root=directory / "tablespaces"))
     evidence = evidence_of(drilling.found, plan, settings)
     key = record_evidence(store, evidence, evidence_page(evidence))
-    verdict = verdict_of(drilling.found, plan, evidence)
-    if verdict is not None:
-        record_verdict(store, verdict)
+    verification = verification_of(drilling.found, plan, evidence)
+    if verification is not None:
+        record_verification(store, verification)
     return Drill(evidence, key)
 
 

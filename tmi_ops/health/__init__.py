@@ -1,1 +1,1 @@
-"""Health of the database: probes (a query, a typed reading, a verdict), and the maintenance they call for."""
+"""Health of the database: probes (a query, a typed reading, an answer), and the maintenance they call for."""

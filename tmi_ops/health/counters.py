@@ -8,7 +8,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
-from tmi_ops.health.verdict import CannotTell, Cause
+from tmi_ops.health.answer import CannotTell, Cause
 
 
 class CounterGroup(BaseModel):

@@ -12,15 +12,15 @@ import psycopg
 
 from tmi_ops.checks.finding import Answer, Outcome, Result, worst_outcome
 from tmi_ops.errors import SettingsError
+from tmi_ops.health.answer import CannotTell, Cause, Reading, answer
 from tmi_ops.health.counters import Window
 from tmi_ops.health.counting import read_counters
 from tmi_ops.health.last_reading import SavedText, open_saved_text, recall, remember, window
 from tmi_ops.health.probe import AnyProbe, Area
-from tmi_ops.health.record import record_verdicts
+from tmi_ops.health.record import record_answers
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession, Server, explain
 from tmi_ops.health.thresholds import Thresholds, overridden
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, verdict
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import Report
 from tmi_ops.settings import parse_duration
@@ -132,15 +132,15 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
         session = ProbeSession(
             connection, settings.postgres, timeout_of(how), how.exact_bloat, settings.profile, how.reader
         )
-        shelf = open_saved_text(settings)
-        session.window = window(recall(shelf), read_counters(session))
+        saved = open_saved_text(settings)
+        session.window = window(recall(saved), read_counters(session))
         results = []
         with report.phase("health", total=len(probes), unit="steps") as phase:
             for probe in probes:
                 results.append(ask(probe, session, thresholds[probe.name]))
                 phase.advance(1)
-        kept = remember(shelf, session.window)
-        _record(shelf, results, how)
+        kept = remember(saved, session.window)
+        _record(saved, results, how)
         return HealthReport(
             environment=settings.environment,
             address=settings.postgres.describe(),
@@ -148,15 +148,15 @@ def examine(settings: Settings, how: Examination, report: Report) -> HealthRepor
             results=tuple(results),
             since=_since(session.window),
             restarted=session.window.restarted,
-            kept_in=shelf.where if kept else None,
+            kept_in=saved.where if kept else None,
         )
 
 
-def _record(shelf: SavedText, results: Iterable[Examined], how: Examination) -> None:
-    """Record the verdicts, except those judged by thresholds given for this run only."""
+def _record(saved: SavedText, results: Iterable[Examined], how: Examination) -> None:
+    """Record the answers, except those judged by thresholds given for this run only."""
     for_this_run = {option.partition("=")[0] for option in how.thresholds}
-    verdicts = {one.probe.name: one.answer for one in results if one.probe.name not in for_this_run}
-    record_verdicts(shelf, verdicts, whole=not how.only and not for_this_run)
+    answers = {one.probe.name: one.answer for one in results if one.probe.name not in for_this_run}
+    record_answers(saved, answers, whole=not how.only and not for_this_run)
 
 
 def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Examined:
@@ -184,7 +184,7 @@ def ask(probe: AnyProbe, session: ProbeSession, thresholds: Thresholds) -> Exami
 
 def unknown(untold: CannotTell) -> Answer:
     """The answer of a probe that has no reading."""
-    return verdict(Outcome.UNKNOWN, untold.what, untold.advice, untold.remedy)
+    return answer(Outcome.UNKNOWN, untold.what, untold.advice, untold.remedy)
 
 
 def chosen(only: Iterable[str], variables: Mapping[str, str]) -> tuple[AnyProbe, ...]:

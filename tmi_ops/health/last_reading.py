@@ -114,10 +114,10 @@ def open_saved_text(settings: Settings) -> SavedText:
         return SavedFile(settings.home / settings.environment / KEY)
 
 
-def recall(shelf: SavedText) -> Kept | None:
+def recall(saved: SavedText) -> Kept | None:
     """The stored readings; None: nothing yet, unreadable, or written by another version of tmi_ops."""
     try:
-        text = shelf.get()
+        text = saved.get()
         return Kept.model_validate_json(text) if text else None
     except (StoreError, OSError, ValidationError):
         return None
@@ -143,13 +143,13 @@ def next_kept(seen: Window) -> Kept | None:
     return Kept(last=current, days=days)
 
 
-def remember(shelf: SavedText, seen: Window) -> bool:
+def remember(saved: SavedText, seen: Window) -> bool:
     """Store the reading for the next run; False if it could not be stored."""
     kept = next_kept(seen)
     if kept is None:
         return True
     try:
-        shelf.put(kept.model_dump_json().encode())
+        saved.put(kept.model_dump_json().encode())
     except (StoreError, OSError):
         return False
     return True

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tmi_ops.checks.finding import Answer
+from tmi_ops.health.answer import Reading
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading
 from tmi_ops.profile import Profile
 
 if TYPE_CHECKING:

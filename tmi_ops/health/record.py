@@ -1,7 +1,7 @@
-"""The last verdict of every probe, stored beside the last reading, for `tmi-ops status`.
+"""The last answer of every probe, stored beside the last reading, for `tmi-ops status`.
 
 Written by the hourly examination and `tmi-ops health`; for the schema also by `tmi-ops check`, every migration and the
-sensor that looks for drift. A run of some probes leaves the verdicts of the others.
+sensor that looks for drift. A run of some probes leaves the answers of the others.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.checks.finding import Answer, Outcome, worst_outcome
 from tmi_ops.errors import StoreError
+from tmi_ops.health.answer import PROBE_OUTCOMES
 from tmi_ops.health.last_reading import SavedText, open_saved_text
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS, judge_findings, reading_of
 from tmi_ops.health.thresholds import overridden
-from tmi_ops.health.verdict import VERDICTS
 
 if TYPE_CHECKING:
     from tmi_ops.schema.findings import Deviation
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 NAME = "last-verdicts.json"
 
 
-class LastVerdict(BaseModel):
-    """The last verdict of a probe, and when it was given."""
+class LastAnswer(BaseModel):
+    """The last answer of a probe, and when it was given."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -38,73 +38,73 @@ class LastVerdict(BaseModel):
     at: AwareDatetime
 
 
-class LastVerdicts(BaseModel):
+class LastAnswers(BaseModel):
     """By the name of the probe, in the order they run; never empty."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
     version: int = 1
-    verdicts: Mapping[str, LastVerdict]
+    answers: Mapping[str, LastAnswer] = Field(alias="verdicts")
 
     @property
     def status(self) -> Outcome:
         """The worst status, leaving out unknown ones; unknown if all are."""
-        known = [one.status for one in self.verdicts.values() if one.status is not Outcome.UNKNOWN]
+        known = [one.status for one in self.answers.values() if one.status is not Outcome.UNKNOWN]
         return worst_outcome(known) if known else Outcome.UNKNOWN
 
     @property
     def counts(self) -> Mapping[Outcome, int]:
         """The number of probes of each status; the worst first."""
-        counted = Counter(one.status for one in self.verdicts.values())
-        return {status: counted[status] for status in reversed(VERDICTS)}
+        counted = Counter(one.status for one in self.answers.values())
+        return {status: counted[status] for status in reversed(PROBE_OUTCOMES)}
 
     @property
     def oldest_at(self) -> datetime:
-        """When the oldest of the verdicts was given."""
-        return min(one.at for one in self.verdicts.values())
+        """When the oldest of the answers was given."""
+        return min(one.at for one in self.answers.values())
 
     @property
-    def schema_findings(self) -> LastVerdict | None:
-        """The verdict on the schema; None: it was not checked yet."""
-        return self.verdicts.get(SCHEMA_FINDINGS.name)
+    def schema_findings(self) -> LastAnswer | None:
+        """The answer on the schema; None: it was not checked yet."""
+        return self.answers.get(SCHEMA_FINDINGS.name)
 
-    def at(self, status: Outcome) -> Mapping[str, LastVerdict]:
+    def at(self, status: Outcome) -> Mapping[str, LastAnswer]:
         """The probes of one status."""
-        return {name: one for name, one in self.verdicts.items() if one.status is status}
+        return {name: one for name, one in self.answers.items() if one.status is status}
 
 
-def last_verdicts(shelf: SavedText) -> LastVerdicts | None:
-    """The recorded verdicts; None: there are none, or they cannot be read."""
+def last_answers(saved: SavedText) -> LastAnswers | None:
+    """The recorded answers; None: there are none, or they cannot be read."""
     try:
-        text = shelf.beside(NAME).get()
-        found = LastVerdicts.model_validate_json(text) if text else None
+        text = saved.beside(NAME).get()
+        found = LastAnswers.model_validate_json(text) if text else None
     except (StoreError, OSError, ValidationError):
         return None
-    return found if found is not None and found.verdicts else None
+    return found if found is not None and found.answers else None
 
 
-def record_verdicts(shelf: SavedText, verdicts: Mapping[str, Answer], *, whole: bool = False) -> bool:
-    """Record verdicts for the status screen; False if they could not be stored.
+def record_answers(saved: SavedText, answers: Mapping[str, Answer], *, whole: bool = False) -> bool:
+    """Record answers for the status screen; False if they could not be stored.
 
     Args:
-        whole: drop the verdicts of all other probes: they are not run any more.
+        whole: drop the answers of all other probes: they are not run any more.
     """
     now = datetime.now(UTC)
-    known = None if whole else last_verdicts(shelf)
+    known = None if whole else last_answers(saved)
     new = {
-        name: LastVerdict(status=one.outcome, summary=one.seen, advice=next(iter(one.advice.steps), ""), at=now)
-        for name, one in verdicts.items()
+        name: LastAnswer(status=one.outcome, summary=one.seen, advice=next(iter(one.advice.steps), ""), at=now)
+        for name, one in answers.items()
     }
-    kept = LastVerdicts(verdicts={**(known.verdicts if known else {}), **new})
+    kept = LastAnswers(answers={**(known.answers if known else {}), **new})
     try:
-        shelf.beside(NAME).put(kept.model_dump_json().encode())
+        saved.beside(NAME).put(kept.model_dump_json().encode())
     except (StoreError, OSError):
         return False
     return True
 
 
 def record_schema(settings: Settings, variables: Mapping[str, str], findings: Sequence[Deviation]) -> bool:
-    """Record the verdict on the schema, judged as the probe judges it.
+    """Record the answer on the schema, judged as the probe judges it.
 
     Args:
         variables: of the environment (`settings.read_variables`); they may override the probe's thresholds.
@@ -113,5 +113,5 @@ def record_schema(settings: Settings, variables: Mapping[str, str], findings: Se
         SettingsError: a threshold is malformed.
     """
     limits = overridden({SCHEMA_FINDINGS.name: SCHEMA_FINDINGS.thresholds}, variables)[SCHEMA_FINDINGS.name]
-    verdict = judge_findings(reading_of(findings), limits)
-    return record_verdicts(open_saved_text(settings), {SCHEMA_FINDINGS.name: verdict})
+    answer = judge_findings(reading_of(findings), limits)
+    return record_answers(open_saved_text(settings), {SCHEMA_FINDINGS.name: answer})

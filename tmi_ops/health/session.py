@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import class_row, dict_row
 
 from tmi_ops.errors import DatabaseError, first_line
-from tmi_ops.health.verdict import CannotTell, Cause
+from tmi_ops.health.answer import CannotTell, Cause
 
 if TYPE_CHECKING:
     from tmi_ops.health.counters import Window

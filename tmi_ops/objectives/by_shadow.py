@@ -26,7 +26,7 @@ REPLAY_SPEED = 20_000_000  # bytes of WAL a second; cautious
 class Counted:
     """The newest verified and the newest moment, with the shadow taken into account."""
 
-    proven: Reach | None
+    verified: Reach | None
     newest: Reach | None
 
 
@@ -69,22 +69,24 @@ def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -
     return found
 
 
-def counted(proven: Reach | None, newest: Reach | None, way: BaseWay | None, shadow: ShadowReading | None) -> Counted:
+def counted(verified: Reach | None, newest: Reach | None, way: BaseWay | None, shadow: ShadowReading | None) -> Counted:
     """Apply the rules above."""
     if shadow is None or shadow.damage is not None:
-        return Counted(proven, newest)
+        return Counted(verified, newest)
     own = Reach(shadow.verified_to, "WAL", shadow.backup_id, True, "shadow")
     if shadow.stopped is not None and shadow.stopped_since is not None:
         own = replace(own, missing=shadow.missing, broken=None if shadow.missing else shadow.stopped)
         behind_it = way is not None and way.consistent_at > shadow.stopped_since
         if behind_it:
-            before = proven if proven is not None and way is not None and proven.backup_id == way.backup_id else own
+            before = (
+                verified if verified is not None and way is not None and verified.backup_id == way.backup_id else own
+            )
             return Counted(before, newest)
-        by_dump = [one for one in (proven, newest) if one is not None and one.means == "logical backup"]
+        by_dump = [one for one in (verified, newest) if one is not None and one.means == "logical backup"]
         best = max([own, *by_dump], key=lambda one: one.at)
-        return Counted(own if best is own or not best.proven else best, best)
+        return Counted(own if best is own or not best.verified else best, best)
     if not shadow.has_been_level:
-        own = max((one for one in (proven, own) if one is not None), key=lambda one: one.at)
+        own = max((one for one in (verified, own) if one is not None), key=lambda one: one.at)
     later = newest if newest is not None and newest.at > own.at else None
     return Counted(own, own if later is None else later)
 

@@ -14,7 +14,7 @@ class Action(StrEnum):
     BACK_UP_INCREMENTAL = "take an incremental base backup"
     BACK_UP_BASE = "take a base backup"
     BACK_UP_LOGICAL = "take a logical backup"
-    PROVE_BACKUP = "prove a backup"
+    VERIFY_BACKUP = "verify a backup"
     RUN_DRILL = "run a drill"
     SHORTEN_INTERVAL = "shorten the interval"
     REACH_DATABASE = "reach the database"
@@ -38,12 +38,12 @@ _AUTOMATIC = frozenset(
         Action.BACK_UP_INCREMENTAL,
         Action.BACK_UP_BASE,
         Action.BACK_UP_LOGICAL,
-        Action.PROVE_BACKUP,
+        Action.VERIFY_BACKUP,
         Action.RUN_DRILL,
     }
 )
 _LABELS = {
-    Action.PROVE_BACKUP: "verify a backup",
+    Action.VERIFY_BACKUP: "verify a backup",
     Action.SHORTEN_INTERVAL: "shorten the interval",
     Action.REACH_DATABASE: "make the database reachable",
     Action.SET_CLOCKS: "synchronize the clocks",
@@ -73,7 +73,7 @@ class Cure:
     @property
     def command(self) -> str | None:
         """The command; None if it is not one command."""
-        if self.action is Action.PROVE_BACKUP:
+        if self.action is Action.VERIFY_BACKUP:
             return f"tmi-ops verify {self.backup_id}"
         return _COMMANDS.get(self.action)
 

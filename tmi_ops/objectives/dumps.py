@@ -50,8 +50,8 @@ def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime)
         now: by the clock of the server that dated them.
     """
     newest = next(iter(dumps), None)
-    proven = next((one for one in dumps if one.outcome == "proven"), None)
-    value = max(timedelta(0), now - proven.snapshot_at) if proven else None
+    verified = next((one for one in dumps if one.outcome == "proven"), None)
+    value = max(timedelta(0), now - verified.snapshot_at) if verified else None
 
     def reading(standing: Standing, reason: str) -> DumpReading:
         cures = () if standing is Standing.MET else _cures(newest, cadence, now)
@@ -59,12 +59,12 @@ def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime)
 
     if newest is None:
         return reading(Standing.BREACHED, "There is no logical backup of this database.")
-    if proven is None or value is None:
+    if verified is None or value is None:
         what = f"No logical backup is verified; the newest, {newest.backup_id}, {_state(newest)}."
         return reading(Standing.BREACHED, what)
-    reason = f"The newest verified logical backup, {proven.backup_id}, is {time_words(value.total_seconds())} old"
+    reason = f"The newest verified logical backup, {verified.backup_id}, is {time_words(value.total_seconds())} old"
     allowed = f"{reason}; the limit is {time_words(cadence.late_after.total_seconds())}."
-    beside = "" if newest is proven else f" A newer one, {newest.backup_id}, {_state(newest)}."
+    beside = "" if newest is verified else f" A newer one, {newest.backup_id}, {_state(newest)}."
     if value > cadence.late_after + cadence.every:
         return reading(Standing.BREACHED, f"{allowed}{beside}")
     if value > cadence.late_after or newest.outcome == "failed":
@@ -81,5 +81,5 @@ def _cures(newest: LogicalBackup | None, cadence: Cadence, now: datetime) -> tup
     another = Cure(Action.BACK_UP_LOGICAL)
     young = newest is not None and now - newest.snapshot_at <= cadence.late_after
     if newest is not None and young and newest.outcome == "not proven":
-        return (Cure(Action.PROVE_BACKUP, newest.backup_id), another)
+        return (Cure(Action.VERIFY_BACKUP, newest.backup_id), another)
     return (another,)

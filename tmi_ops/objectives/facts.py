@@ -20,7 +20,7 @@ class Reach:
     Args:
         at: by the server's clock.
         means: WAL replayed onto a base backup, a base backup alone, or a logical backup.
-        backup_id: the backup that the recovery starts from; `proven`: verified by a restore or a drill.
+        backup_id: the backup that the recovery starts from; `verified`: by a restore or a drill.
         shown_by: the source of `at`.
         missing: name of the first WAL segment that is absent although there is WAL after it; None: no gap.
         broken: why replay cannot go further although there is more WAL, a sentence; None: the WAL ends there.
@@ -29,7 +29,7 @@ class Reach:
     at: datetime
     means: Means
     backup_id: str
-    proven: bool
+    verified: bool
     shown_by: ShownBy | Literal["snapshot", "shadow"]
     missing: str | None = None
     broken: str | None = None
@@ -75,7 +75,7 @@ class ReceiverReading:
 
 
 @dataclass(frozen=True)
-class Proof:
+class LastVerification:
     """The newest successful verification of any backup."""
 
     backup_id: str
@@ -175,7 +175,7 @@ class RecoverabilityFacts:
     """Everything known of one environment at `read_at` (this machine's clock).
 
     Args:
-        proven: the newest moment by verified backups only: this is what counts. None: nothing is verified.
+        verified: the newest moment by verified backups only: this is what counts. None: nothing is verified.
         newest: the newest moment, verified or not; None: there is no backup.
         earliest_at: every moment from then until `newest` can be recovered; None: there is no usable WAL.
         oldest_backup_at: the oldest backup of any kind whose verification did not fail.
@@ -192,7 +192,7 @@ class RecoverabilityFacts:
 
     environment: str
     read_at: datetime
-    proven: Reach | None
+    verified: Reach | None
     newest: Reach | None
     earliest_at: datetime | None
     oldest_backup_at: datetime | None
@@ -200,7 +200,7 @@ class RecoverabilityFacts:
     server_problem: str | None
     receiver: ReceiverReading | None
     way: BaseWay | None
-    last_proof: Proof | None
+    last_verification: LastVerification | None
     logical: tuple[LogicalBackup, ...] = ()
     drills: tuple[DrillMeasure, ...] = ()
     failed: tuple[str, ...] = ()

@@ -63,9 +63,11 @@ class Hour(_Fact):
     """One hour. Seconds: the worst achieved RPO (None: unknown), the time measured, and how much of that time nothing
     was verified at all."""
 
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
+
     worst: float | None = None
     measured: float = 0.0
-    unproven: float = 0.0
+    unverified: float = Field(default=0.0, alias="unproven")
 
 
 class Day(_Fact):
@@ -88,13 +90,13 @@ class Worst:
     Args:
         value: None: nothing was measured.
         measured: how much of `over` was measured; the rest may have been worse.
-        unproven: how much of `measured` had no verified backup at all, and so no value.
+        unverified: how much of `measured` had no verified backup at all, and so no value.
     """
 
     over: timedelta
     value: timedelta | None
     measured: timedelta
-    unproven: timedelta
+    unverified: timedelta
 
 
 def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelta) -> None:
@@ -105,7 +107,7 @@ def record_reading(store: ObjectStore, facts: RecoverabilityFacts, rpo: timedelt
     """
     if store.trust.is_pinned and not store.trust.may_sign("reading"):
         return
-    point = Point(at=facts.server_now.astimezone(UTC), newest_at=facts.proven.at if facts.proven else None)
+    point = Point(at=facts.server_now.astimezone(UTC), newest_at=facts.verified.at if facts.verified else None)
     storage = {kind: usage.size for kind, usage in facts.storage.items()}
     today = point.at.date()
     for attempt in range(1, _ATTEMPTS + 1):
@@ -189,7 +191,7 @@ def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: t
         over=over,
         value=timedelta(seconds=max(values)) if values else None,
         measured=min(over, timedelta(seconds=sum(hour.measured for hour in within))),
-        unproven=timedelta(seconds=sum(hour.unproven for hour in within)),
+        unverified=timedelta(seconds=sum(hour.unverified for hour in within)),
     )
 
 
@@ -207,7 +209,7 @@ def _with_stretch(hour: Hour, start: datetime, end: datetime, last: Point, point
     """An hour with its part of the time between two readings added."""
     length = (end - start).total_seconds()
     if last.newest_at is None or point.newest_at is None:
-        return hour.model_copy(update={"measured": hour.measured + length, "unproven": hour.unproven + length})
+        return hour.model_copy(update={"measured": hour.measured + length, "unverified": hour.unverified + length})
     archived = point.newest_at > last.newest_at
     if archived and point.at - last.at > NEAR_ENOUGH * rpo:
         if end < point.at:

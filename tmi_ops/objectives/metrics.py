@@ -95,8 +95,8 @@ def _samples(status: Status) -> _Samples:
     yield "alerts_open", {}, None if status.alerts is None else float(len(status.alerts))
     if status.health is not None:
         yield "health_timestamp_seconds", {}, status.health.oldest_at.timestamp()
-        for verdict, probes in status.health.counts.items():
-            yield "health_probes", {"verdict": verdict.value}, float(probes)
+        for outcome, probes in status.health.counts.items():
+            yield "health_probes", {"verdict": outcome.value}, float(probes)
     for run in status.automatic.runs:
         yield "next_run_timestamp_seconds", {"schedule": run.schedule}, run.at.timestamp()
     if found is not None:
@@ -138,9 +138,9 @@ def _promises(found: Recoverability) -> _Samples:
 def _recoverable(found: Recoverability) -> _Samples:
     facts = found.facts
     yield "recoverable_from_timestamp_seconds", {}, _time(facts.earliest_at)
-    yield "recoverable_to_timestamp_seconds", {"proof": "proven"}, _time(facts.proven.at if facts.proven else None)
+    yield "recoverable_to_timestamp_seconds", {"proof": "proven"}, _time(facts.verified.at if facts.verified else None)
     yield "recoverable_to_timestamp_seconds", {"proof": "any"}, _time(facts.newest.at if facts.newest else None)
-    yield "proof_timestamp_seconds", {}, _time(facts.last_proof.at if facts.last_proof else None)
+    yield "proof_timestamp_seconds", {}, _time(facts.last_verification.at if facts.last_verification else None)
     yield "failed_backups", {}, float(len(facts.failed))
 
 

@@ -38,7 +38,7 @@ class WalReach:
     system_identifier: str
     timeline: int
     end: int
-    proven: Reach | None
+    verified: Reach | None
     newest: Reach | None
     earliest_at: datetime | None
     way: BaseWay | None
@@ -60,19 +60,19 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
     on_line = bases_on(facts, line)
     unusable = {base.backup_id: why for base in on_line if (why := why_unusable(facts, base))}
     usable = [base for base in on_line if base.backup_id not in unusable]
-    proven_ids = {entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "proven"}
-    proven_base = next((base for base in usable if base.backup_id in proven_ids), None)
+    verified_ids = {entry.manifest.backup_id for entry in entries if entry.verified}
+    verified_base = next((base for base in usable if base.backup_id in verified_ids), None)
     newest_base = usable[0] if usable else None
     followed = {
-        base.backup_id: newest_moment(facts, line, base, witnesses) for base in (proven_base, newest_base) if base
+        base.backup_id: newest_moment(facts, line, base, witnesses) for base in (verified_base, newest_base) if base
     }
     newest = followed[newest_base.backup_id] if newest_base else None
     return WalReach(
         system_identifier=facts.system_identifier,
         timeline=line.timelines[-1],
         end=max([coverage(facts.archive, line).end or 0, *(moment.wal.end for moment in followed.values())]),
-        proven=_reach(proven_base, followed, proven=True) if proven_base else None,
-        newest=_reach(newest_base, followed, proven=newest_base.backup_id in proven_ids) if newest_base else None,
+        verified=_reach(verified_base, followed, verified=True) if verified_base else None,
+        newest=_reach(newest_base, followed, verified=newest_base.backup_id in verified_ids) if newest_base else None,
         earliest_at=_earliest(usable, line, coverage(facts.archive, line)),
         way=_way(newest_base, facts, newest) if newest_base and newest else None,
         goes_on_unwitnessed=newest is not None and _unwitnessed(newest, witnesses),
@@ -81,9 +81,9 @@ def reach_by_wal(facts: RecoveryFacts, entries: Sequence[CatalogueEntry], witnes
     )
 
 
-def logical_reach(backups: Sequence[LogicalBackup], *, proven: bool) -> Reach | None:
+def logical_reach(backups: Sequence[LogicalBackup], *, verified: bool) -> Reach | None:
     """The newest logical backup that is verified, or whose verification did not fail."""
-    wanted = ("proven",) if proven else ("proven", "not proven")
+    wanted = ("proven",) if verified else ("proven", "not proven")
     found = [backup for backup in backups if backup.outcome in wanted]
     newest = max(found, key=lambda backup: backup.snapshot_at, default=None)
     if newest is None:
@@ -96,13 +96,13 @@ def newest_of(*reaches: Reach | None) -> Reach | None:
     return max((reach for reach in reaches if reach is not None), key=lambda reach: reach.at, default=None)
 
 
-def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, proven: bool) -> Reach:
+def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, verified: bool) -> Reach:
     moment = followed[base.backup_id]
     return Reach(
         at=moment.at.astimezone(UTC),
         means="WAL" if moment.wal.files else "base backup",
         backup_id=base.backup_id,
-        proven=proven,
+        verified=verified,
         shown_by=moment.shown_by,
         missing=moment.wal.missing.name if moment.wal.missing else None,
         broken=moment.wal.broken.words() if moment.wal.broken else None,

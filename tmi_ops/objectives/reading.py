@@ -16,8 +16,8 @@ from tmi_ops.errors import OpsError, RecoveryError, StoreError
 from tmi_ops.objectives.by_shadow import counted, problems_of, read_shadow
 from tmi_ops.objectives.drills import read_drills
 from tmi_ops.objectives.facts import (
+    LastVerification,
     LogicalBackup,
-    Proof,
     ReceiverReading,
     RecoverabilityFacts,
     ServerReading,
@@ -47,7 +47,7 @@ from tmi_ops.wal.lease import Lease, is_held, read_lease
 # A receiver reports every few seconds. If neither it nor the server knows anything newer than this, the commits in the
 # newest segments are read, which takes fetching them.
 WITNESSED_LATELY = timedelta(minutes=1)
-PROVEN_LOGICAL = 2
+VERIFIED_LOGICAL = 2
 # How long a guard trusts the catalogue and the index without checking that their objects exist.
 SEEN_AGAIN_S = 600.0
 # When this process last checked, by store and environment.
@@ -98,19 +98,19 @@ class _Reading:
         logical = [_logical(entry) for entry in entries]
         bases = list(read_entries(self.store, view, "base", self._broken))
         by_wal, receiver = self._wal(bases, server, witness)
-        if by_wal is None or any(one is not None and one.missing for one in (by_wal.proven, by_wal.newest)):
+        if by_wal is None or any(one is not None and one.missing for one in (by_wal.verified, by_wal.newest)):
             _SEEN_THERE.pop((self.store.where, self.store.root), None)  # check again at the next reading
         if server is not None:
             server = self._beside_archive(server, by_wal)
-        proven = newest_of(by_wal.proven if by_wal else None, logical_reach(logical, proven=True))
-        newest = newest_of(by_wal.newest if by_wal else None, logical_reach(logical, proven=False), proven)
+        verified = newest_of(by_wal.verified if by_wal else None, logical_reach(logical, verified=True))
+        newest = newest_of(by_wal.newest if by_wal else None, logical_reach(logical, verified=False), verified)
         way = by_wal.way if by_wal else None
         shadow = self._shadow(by_wal.system_identifier if by_wal else None)
-        told = counted(proven, newest, way, shadow)
+        told = counted(verified, newest, way, shadow)
         return RecoverabilityFacts(
             environment=self.settings.name,
             read_at=self.now,
-            proven=told.proven,
+            verified=told.verified,
             newest=told.newest,
             earliest_at=by_wal.earliest_at if by_wal else None,
             oldest_backup_at=_oldest([*bases, *entries], view),
@@ -118,14 +118,10 @@ class _Reading:
             server_problem=server_problem,
             receiver=receiver,
             way=way,
-            last_proof=_last_proof([*bases, *entries]),
+            last_verification=_last_verification([*bases, *entries]),
             logical=tuple(logical),
             drills=measured,
-            failed=tuple(
-                entry.manifest.backup_id
-                for entry in [*bases, *entries]
-                if entry.verdict and entry.verdict.outcome == "failed"
-            ),
+            failed=tuple(entry.manifest.backup_id for entry in [*bases, *entries] if entry.failed),
             storage=self._usage(view),
             problems=tuple(dict.fromkeys(self.problems)),
             ambiguous=by_wal.ambiguous if by_wal else None,
@@ -246,7 +242,7 @@ def _logical_entries(
 ) -> list[CatalogueEntry]:
     """Those of this database with rows, down to the second verified one: older ones do not matter."""
     found: list[CatalogueEntry] = []
-    proven = 0
+    verified = 0
     for entry in read_entries(store, view, "logical", broken):
         manifest = entry.manifest
         if not isinstance(manifest, Manifest) or manifest.format == "schema-only":
@@ -254,18 +250,18 @@ def _logical_entries(
         if manifest.database != settings.postgres.database:
             continue
         found.append(entry)
-        proven += entry.verdict is not None and entry.verdict.outcome == "proven"
-        if proven == PROVEN_LOGICAL:
+        verified += entry.verified
+        if verified == VERIFIED_LOGICAL:
             break
     return found
 
 
 def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] | None:
     """Timeline and start LSN of a cluster's newest verified base backup, else of its newest. `bases`: newest first."""
-    own = [(one.manifest, one.verdict) for one in bases if isinstance(one.manifest, BaseManifest)]
+    own = [(one.manifest, one.verification) for one in bases if isinstance(one.manifest, BaseManifest)]
     own = [one for one in own if one[0].system_identifier == cluster]
-    proven = [base for base, verdict in own if verdict is not None and verdict.outcome == "proven"]
-    chosen = next(iter([*proven, *(base for base, _ in own)]), None)
+    verified = [base for base, verification in own if verification is not None and verification.passed]
+    chosen = next(iter([*verified, *(base for base, _ in own)]), None)
     return None if chosen is None else (chosen.timeline, parse_lsn(chosen.start_lsn))
 
 
@@ -301,7 +297,7 @@ def _receiver(lease: Lease, age_s: float) -> ReceiverReading:
 
 
 def _logical(entry: CatalogueEntry) -> LogicalBackup:
-    manifest, verdict = entry.manifest, entry.verdict
+    manifest, verification = entry.manifest, entry.verification
     if not isinstance(manifest, Manifest):
         raise TypeError(manifest.kind)
     return LogicalBackup(
@@ -309,19 +305,21 @@ def _logical(entry: CatalogueEntry) -> LogicalBackup:
         snapshot_at=manifest.snapshot_at.astimezone(UTC),
         size=manifest.total_size,
         database_size=manifest.database_size,
-        outcome=verdict.outcome if verdict else "not proven",
-        restore=timedelta(seconds=verdict.restore_seconds) if verdict else None,
-        verify=timedelta(seconds=sum(verdict.phases.values())) if verdict else None,
+        outcome=verification.outcome if verification else "not proven",
+        restore=timedelta(seconds=verification.restore_seconds) if verification else None,
+        verify=timedelta(seconds=sum(verification.phases.values())) if verification else None,
     )
 
 
-def _last_proof(entries: list[CatalogueEntry]) -> Proof | None:
-    verdicts = [entry.verdict for entry in entries if entry.verdict and entry.verdict.outcome == "proven"]
-    last = max(verdicts, key=lambda verdict: verdict.verified_at, default=None)
+def _last_verification(entries: list[CatalogueEntry]) -> LastVerification | None:
+    verifications = [one.verification for one in entries if one.verification and one.verification.passed]
+    last = max(verifications, key=lambda verification: verification.verified_at, default=None)
     kind = None if last is None else kind_of(last.backup_id)
     if last is None or kind is None:
         return None
-    return Proof(last.backup_id, kind, last.verified_at.astimezone(UTC), timedelta(seconds=last.restore_seconds))
+    return LastVerification(
+        last.backup_id, kind, last.verified_at.astimezone(UTC), timedelta(seconds=last.restore_seconds)
+    )
 
 
 def _oldest(entries: list[CatalogueEntry], view: Overview) -> datetime | None:

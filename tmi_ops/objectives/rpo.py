@@ -31,7 +31,7 @@ class RpoReading:
     Args:
         value: the achieved RPO now; None: nothing is verified, or the clocks disagree.
         reach: the moment that it is counted from, and how it is recovered.
-        unproven: what the value would be if the newest backup were verified; None: it is, or there is none.
+        unverified: what the value would be if the newest backup were verified; None: it is, or there is none.
         cures: the cheapest first; empty if nothing needs to be done.
     """
 
@@ -40,45 +40,45 @@ class RpoReading:
     objective: timedelta
     value: timedelta | None
     reach: Reach | None
-    unproven: timedelta | None
+    unverified: timedelta | None
     cures: tuple[Cure, ...]
 
 
 def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
     """Judge how much would be lost now."""
     objective = objectives.rpo
-    unproven = _unproven(facts)
-    value = _age(facts, facts.proven.at) if facts.proven else None
+    unverified = _unverified(facts)
+    value = _age(facts, facts.verified.at) if facts.verified else None
 
     def reading(standing: Standing, reason: str, *cures: Cure, known: bool = True) -> RpoReading:
         if facts.ambiguous is not None:  # a restore would have to ask
             standing = Standing.AT_RISK if standing is Standing.MET else standing
             reason, cures = f"{reason} {facts.ambiguous}", (*cures, Cure(Action.NAME_LINE))
-        return RpoReading(standing, reason, objective, value if known else None, facts.proven, unproven, cures)
+        return RpoReading(standing, reason, objective, value if known else None, facts.verified, unverified, cures)
 
     if facts.newest is None:
         return reading(Standing.BREACHED, _nothing(facts), *_begin(facts, objective))
-    if facts.proven is None or value is None:
+    if facts.verified is None or value is None:
         ago = _ago(facts, facts.newest)
         what = f"No backup is verified yet; the newest, {facts.newest.backup_id}, would recover to {ago}."
-        return reading(Standing.BREACHED, what, _prove(facts.newest), *_lag_cures(facts, objective, unproven))
-    if facts.server_now - facts.proven.at < -CLOCKS_AGREE_WITHIN:
-        ahead = time_words((facts.proven.at - facts.server_now).total_seconds())
+        return reading(Standing.BREACHED, what, _verify(facts.newest), *_lag_cures(facts, objective, unverified))
+    if facts.server_now - facts.verified.at < -CLOCKS_AGREE_WITHIN:
+        ahead = time_words((facts.verified.at - facts.server_now).total_seconds())
         what = f"The newest moment in the store is {ahead} in the future: clocks disagree, so the RPO is unknown."
         return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
     standing = standing_of(value, objective)
-    reason = f"{_reached(facts, facts.proven)} The objective is {time_words(objective.total_seconds())}."
+    reason = f"{_reached(facts, facts.verified)} The objective is {time_words(objective.total_seconds())}."
     if standing is Standing.MET and _is_stopped(facts):
-        return reading(Standing.AT_RISK, f"{reason} {_why_behind(facts, facts.proven, unproven)}", *_onward(facts))
+        return reading(Standing.AT_RISK, f"{reason} {_why_behind(facts, facts.verified, unverified)}", *_onward(facts))
     if standing is Standing.MET:
         return reading(standing, reason)
-    why = _why_behind(facts, facts.proven, unproven)
-    return reading(standing, f"{reason} {why}".strip(), *_cures(facts, objective, unproven))
+    why = _why_behind(facts, facts.verified, unverified)
+    return reading(standing, f"{reason} {why}".strip(), *_cures(facts, objective, unverified))
 
 
 def _is_stopped(facts: RecoverabilityFacts) -> bool:
     """Whether the shadow has reached a point in the archive that it cannot replay beyond: the age will only grow."""
-    return facts.proven is not None and facts.proven.shown_by == "shadow" and _leads_no_further(facts.proven)
+    return facts.verified is not None and facts.verified.shown_by == "shadow" and _leads_no_further(facts.verified)
 
 
 def _leads_no_further(reach: Reach) -> bool:
@@ -89,7 +89,7 @@ def _onward(facts: RecoverabilityFacts) -> tuple[Cure, ...]:
     """The backup from which replay can continue."""
     if facts.server is None:
         return (Cure(Action.REACH_DATABASE, detail="which every backup needs"),)
-    if facts.proven is not None and facts.proven.missing is not None:
+    if facts.verified is not None and facts.verified.missing is not None:
         return (Cure(Action.BACK_UP_INCREMENTAL, detail="which starts after the gap"),)
     return (Cure(Action.BACK_UP_BASE, detail="which starts after that point"),)
 
@@ -98,9 +98,9 @@ def _age(facts: RecoverabilityFacts, moment: datetime) -> timedelta:
     return max(timedelta(0), facts.server_now - moment)
 
 
-def _unproven(facts: RecoverabilityFacts) -> timedelta | None:
+def _unverified(facts: RecoverabilityFacts) -> timedelta | None:
     newest = facts.newest
-    if newest is None or newest.proven:
+    if newest is None or newest.verified:
         return None
     return _age(facts, newest.at)
 
@@ -127,7 +127,7 @@ def _nothing(facts: RecoverabilityFacts) -> str:
     return "There is no backup that can be restored."
 
 
-def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | None) -> str:
+def _why_behind(facts: RecoverabilityFacts, reach: Reach, unverified: timedelta | None) -> str:
     """Why that moment is not now, in a sentence or two; empty if the facts do not tell."""
     if reach.missing is not None:
         if reach.shown_by == "shadow" and facts.shadow is not None and facts.shadow.stopped is not None:
@@ -135,7 +135,7 @@ def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | 
         return f"The WAL after it has a gap: {reach.missing} is missing from the archive."
     if reach.broken is not None:
         return f"No recovery can go further. {reach.broken}"
-    if facts.newest is not None and unproven is not None and facts.newest.at > reach.at:
+    if facts.newest is not None and unverified is not None and facts.newest.at > reach.at:
         return f"{facts.newest.backup_id} would recover to {_ago(facts, facts.newest)}, but is not verified."
     if facts.server is None:
         return "The database cannot be queried, so commits since then may be missing."
@@ -150,9 +150,9 @@ def _why_behind(facts: RecoverabilityFacts, reach: Reach, unproven: timedelta | 
     return "WAL is not archived."
 
 
-def _prove(reach: Reach) -> Cure:
+def _verify(reach: Reach) -> Cure:
     if reach.means == "logical backup":
-        return Cure(Action.PROVE_BACKUP, reach.backup_id)
+        return Cure(Action.VERIFY_BACKUP, reach.backup_id)
     return Cure(Action.RUN_DRILL, detail=f"which verifies {reach.backup_id}")
 
 
@@ -162,15 +162,15 @@ def _begin(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, ...]
     return (first,) if facts.server else (Cure(Action.REACH_DATABASE), first)
 
 
-def _cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timedelta | None) -> tuple[Cure, ...]:
-    helps = unproven is not None and standing_of(unproven, objective) is Standing.MET
-    proving = (_prove(facts.newest),) if helps and facts.newest else ()
-    return (*proving, *_lag_cures(facts, objective, unproven))
+def _cures(facts: RecoverabilityFacts, objective: timedelta, unverified: timedelta | None) -> tuple[Cure, ...]:
+    helps = unverified is not None and standing_of(unverified, objective) is Standing.MET
+    proving = (_verify(facts.newest),) if helps and facts.newest else ()
+    return (*proving, *_lag_cures(facts, objective, unverified))
 
 
-def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unproven: timedelta | None) -> tuple[Cure, ...]:
+def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unverified: timedelta | None) -> tuple[Cure, ...]:
     """What makes the newest moment newer; nothing if it is new enough and only lacks verification."""
-    if unproven is not None and standing_of(unproven, objective) is Standing.MET:
+    if unverified is not None and standing_of(unverified, objective) is Standing.MET:
         return ()
     if facts.server is None:
         return (Cure(Action.REACH_DATABASE, detail="which every backup needs"),)
@@ -206,5 +206,5 @@ def _by_dumps(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, .
 
 def _interval(facts: RecoverabilityFacts) -> timedelta | None:
     """The time between the last two verified logical backups."""
-    proven = [backup.snapshot_at for backup in facts.logical if backup.outcome == "proven"]
-    return proven[0] - proven[1] if len(proven) > 1 else None
+    verified = [backup.snapshot_at for backup in facts.logical if backup.outcome == "proven"]
+    return verified[0] - verified[1] if len(verified) > 1 else None

@@ -223,7 +223,7 @@ def _by_dump(facts: RecoverabilityFacts, backup: LogicalBackup, objective: timed
     if basis == "assumed":
         standing = Standing.UNKNOWN if standing is Standing.MET else Standing.AT_RISK
         said = f"No verification has measured it; at assumed speeds, {said[0].lower()}{said[1:]}"
-        cures = (Cure(Action.PROVE_BACKUP, backup.backup_id),)
+        cures = (Cure(Action.VERIFY_BACKUP, backup.backup_id),)
     elif standing is not Standing.MET:
         said = f"{said} Loading a dump is slow; a base backup restores faster."
         cures = (Cure(Action.BACK_UP_BASE),)

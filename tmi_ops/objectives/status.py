@@ -13,7 +13,7 @@ from tmi_ops.automation.switch import read_automation
 from tmi_ops.checks.finding import Finding, Severity, advise
 from tmi_ops.errors import OpsError
 from tmi_ops.health.last_reading import open_saved_text
-from tmi_ops.health.record import LastVerdicts, last_verdicts
+from tmi_ops.health.record import LastAnswers, last_answers
 from tmi_ops.objectives.acting import Judged
 from tmi_ops.objectives.dumps import DumpReading, judge_dumps
 from tmi_ops.objectives.facts import RecoverabilityFacts
@@ -70,7 +70,7 @@ class Status:
     database_problem: str | None
     automatic: Automatic
     alerts: tuple[AlertRecord, ...] | None
-    health: LastVerdicts | None
+    health: LastAnswers | None
     profile: Profile = TMI
 
     @property
@@ -110,7 +110,7 @@ def read_status(
     with ThreadPoolExecutor(4, thread_name_prefix="status") as pool:
         automatic = pool.submit(_automatic, settings, variables, dagster, now)
         alerts = pool.submit(_open_alerts, settings)
-        health = pool.submit(lambda: last_verdicts(open_saved_text(settings)))
+        health = pool.submit(lambda: last_answers(open_saved_text(settings)))
         recoverability, store_problem = _recoverability(settings, now)
         facts = recoverability.facts if recoverability else None
         database_problem = facts.server_problem if facts else _database_problem(settings)
@@ -193,11 +193,11 @@ def _automatic(
 
 
 def _open_alerts(settings: Settings) -> tuple[AlertRecord, ...] | None:
-    desk = AlertService(settings)
+    service = AlertService(settings)
     try:
-        records = desk.records()
+        records = service.records()
     except OSError:
         return None
-    if desk.book.problem is not None and not records:
+    if service.book.problem is not None and not records:
         return None
     return tuple(record for record in records if record.is_open)

@@ -27,12 +27,12 @@ from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
-    from tmi_ops.recovery.verify import Proof
+    from tmi_ops.recovery.verify import VerifyResult
     from tmi_ops.store.manifest import Manifest
 
 JOB = "logical_backup"
-PROOF_JOB = "prove_backup"
-PROVEN_CHECK = "equal_to_source"
+VERIFY_JOB = "verify_backup"
+VERIFIED_CHECK = "equal_to_source"
 LONGEST_RUN = timedelta(days=1)
 
 
@@ -46,7 +46,7 @@ class LogicalBackupConfig(Config):
     )
 
 
-class ProofConfig(Config):
+class VerifyConfig(Config):
     """Which backup is verified."""
 
     backup: str = Field(default="latest", description="Backup id, a unique prefix of one, or `latest`.")
@@ -91,7 +91,7 @@ def backup_definitions(here: Protected) -> Definitions:
         pool=pool(here, "scratch_cluster"),
         check_specs=[
             AssetCheckSpec(
-                PROVEN_CHECK,
+                VERIFIED_CHECK,
                 asset=verified_key,
                 blocking=True,
                 description="The restored copy equals its source: SHA-256 of every object, rows of every table, every "
@@ -104,15 +104,17 @@ def backup_definitions(here: Protected) -> Definitions:
         ),
     )
     @here.given
-    def logical_verified(context: AssetExecutionContext, config: ProofConfig, environment: Environment) -> Materialized:
+    def logical_verified(
+        context: AssetExecutionContext, config: VerifyConfig, environment: Environment
+    ) -> Materialized:
         from tmi_ops.recovery.verify import verify_backup
         from tmi_ops.store.catalogue import find_backup
 
         with failures_explained():
             settings, store = environment.settings_for(Purpose.BACKUP), environment.open_store()
             chosen = find_backup(store, config.backup, settings.postgres.database)
-            proof = verify_backup(settings, store, chosen, environment.report(context.log))
-        return Materialized(metadata=_proof_metadata(proof), check_results=[_proof_result(proof)])
+            result = verify_backup(settings, store, chosen, environment.report(context.log))
+        return Materialized(metadata=_verification_metadata(result), check_results=[_verification_check(result)])
 
     job = here.asset_job(
         JOB,
@@ -120,11 +122,11 @@ def backup_definitions(here: Protected) -> Definitions:
         description="Take a logical backup and verify it by a restore.",
         tags=job_tags(here, Lane.BACKUP, LONGEST_RUN),
     )
-    proof = here.asset_job(
-        PROOF_JOB,
+    result = here.asset_job(
+        VERIFY_JOB,
         selection=AssetSelection.assets(verified_key),
         description="Verify a logical backup by a restore; the newest one by default.",
-        tags=job_tags(here, Lane.PROOF, LONGEST_RUN),
+        tags=job_tags(here, Lane.VERIFICATION, LONGEST_RUN),
     )
     schedule = scheduled(
         here,
@@ -133,7 +135,7 @@ def backup_definitions(here: Protected) -> Definitions:
         here.timetable.logical,
         "takes a logical backup and verifies it in the same run.",
     )
-    return Definitions(assets=[logical, logical_verified], jobs=[job, proof], schedules=[schedule])
+    return Definitions(assets=[logical, logical_verified], jobs=[job, result], schedules=[schedule])
 
 
 def _backup_metadata(manifest: "Manifest") -> dict[str, MetadataValue[Any]]:
@@ -171,36 +173,36 @@ def _fingerprint_table(manifest: "Manifest") -> MetadataValue[Any]:
     )
 
 
-def _proof_metadata(proof: "Proof") -> dict[str, MetadataValue[Any]]:
-    verdict = proof.verdict
+def _verification_metadata(result: "VerifyResult") -> dict[str, MetadataValue[Any]]:
+    verification = result.verification
     return {
-        "backup": MetadataValue.text(verdict.backup_id),
-        "outcome": MetadataValue.text(verdict.outcome),
-        "restore time (s)": seconds(verdict.restore_seconds),
-        "tables compared": MetadataValue.int(verdict.tables),
-        "dagster/row_count": MetadataValue.int(verdict.rows),
-        **{f"{phase} (s)": seconds(taken) for phase, taken in verdict.phases.items()},
-        "restored into": MetadataValue.text(f"PostgreSQL {verdict.server_version}, a scratch cluster"),
-        "schema errors in the source": MetadataValue.int(_schema_errors(proof)),
+        "backup": MetadataValue.text(verification.backup_id),
+        "outcome": MetadataValue.text(verification.outcome),
+        "restore time (s)": seconds(verification.restore_seconds),
+        "tables compared": MetadataValue.int(verification.tables),
+        "dagster/row_count": MetadataValue.int(verification.rows),
+        **{f"{phase} (s)": seconds(taken) for phase, taken in verification.phases.items()},
+        "restored into": MetadataValue.text(f"PostgreSQL {verification.server_version}, a scratch cluster"),
+        "schema errors in the source": MetadataValue.int(_schema_errors(result)),
     }
 
 
-def _proof_result(proof: "Proof") -> AssetCheckResult:
-    verdict = proof.verdict
+def _verification_check(result: "VerifyResult") -> AssetCheckResult:
+    verification = result.verification
     return AssetCheckResult(
-        check_name=PROVEN_CHECK,
-        passed=verdict.outcome == "proven",
+        check_name=VERIFIED_CHECK,
+        passed=verification.passed,
         severity=AssetCheckSeverity.ERROR,
-        description="Verified." if verdict.outcome == "proven" else verdict.reasons[0],
+        description="Verified." if verification.passed else verification.reasons[0],
         metadata={
-            "backup": verdict.backup_id,
-            "reasons": bullets(verdict.reasons, "Nothing differs."),
-            "not compared": bullets(verdict.but_for, "Everything was compared."),
+            "backup": verification.backup_id,
+            "reasons": bullets(verification.reasons, "Nothing differs."),
+            "not compared": bullets(verification.but_for, "Everything was compared."),
         },
     )
 
 
-def _schema_errors(proof: "Proof") -> int:
-    if proof.validation is None:
+def _schema_errors(result: "VerifyResult") -> int:
+    if result.validation is None:
         return 0
-    return sum(finding.level == "ERROR" for finding in proof.validation.findings)
+    return sum(finding.level == "ERROR" for finding in result.validation.findings)

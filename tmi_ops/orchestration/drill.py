@@ -84,7 +84,7 @@ def drill_definitions(here: Protected) -> Definitions:
         DRILL_JOB,
         selection=AssetSelection.assets(drill.key),
         description="Run a recovery drill, measure it, and keep the evidence.",
-        tags=job_tags(here, Lane.PROOF, LONGEST_DRILL),
+        tags=job_tags(here, Lane.VERIFICATION, LONGEST_DRILL),
     )
     weekly = scheduled(
         here,

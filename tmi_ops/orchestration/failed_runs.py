@@ -30,7 +30,7 @@ WILL_RETRY_TAG = "dagster/will_retry"
 _AT_RISK: Mapping[Lane, str] = {
     Lane.ARCHIVE: "The WAL archive falls behind, and so does the recovery point.",
     Lane.BACKUP: "No new backup was taken; the last one is getting older.",
-    Lane.PROOF: "It is not known whether the newest backup can be restored, nor how long that takes.",
+    Lane.VERIFICATION: "It is not known whether the newest backup can be restored, nor how long that takes.",
     Lane.WATCH: "Problems that this job would report may go unnoticed.",
     Lane.RECOVERY: "The recovery is not complete; its journal, if it was started, says which steps are done.",
     Lane.UPKEEP: "This maintenance was not done.",

@@ -101,7 +101,7 @@ JOBS: Mapping[Action, str] = {
     Action.BACK_UP_INCREMENTAL: base_backup.JOB,
     Action.BACK_UP_BASE: base_backup.JOB,
     Action.BACK_UP_LOGICAL: backup.JOB,
-    Action.PROVE_BACKUP: backup.PROOF_JOB,
+    Action.VERIFY_BACKUP: backup.VERIFY_JOB,
     Action.RUN_DRILL: drill.DRILL_JOB,
 }
 # Not NOT_STARTED: such a run never reached the queue, and will not run.
@@ -309,7 +309,7 @@ def _cure_config(here: Protected, cure: Cure) -> dict[str, Any]:
         return _step_config(here, ("backup", "base"), {"incremental": True})
     if cure.action is Action.RUN_DRILL:
         return _step_config(here, ("recovery", "drill"), {"latest": True})
-    if cure.action is Action.PROVE_BACKUP and cure.backup_id:
+    if cure.action is Action.VERIFY_BACKUP and cure.backup_id:
         return _step_config(here, ("backup", "logical_verified"), {"backup": cure.backup_id})
     return {}
 

@@ -22,9 +22,9 @@ from dagster import (
 from pydantic import Field
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause, Reading, Row
 from tmi_ops.health.probe import AnyProbe, Area
 from tmi_ops.health.registry import probes_of
-from tmi_ops.health.verdict import Cause, Reading, Row
 from tmi_ops.orchestration.cache import cache_definitions, cache_key
 from tmi_ops.orchestration.check_results import LONGEST_TABLE, check_result, with_advice
 from tmi_ops.orchestration.policies import OWNERS, Lane, job_tags, pool

@@ -68,11 +68,11 @@ class Confirmation:
             )
         return cls(job, asked, settings, use_code(settings.home, settings.environment, job, code, datetime.now(UTC)))
 
-    def require(self, deeds: Sequence[str], words: Sequence[str]) -> str:
+    def require(self, actions: Sequence[str], words: Sequence[str]) -> str:
         """Check that the code, if there is one, was given for this plan; record the plan for `recover code`.
 
         Args:
-            deeds: what would be done, and to what; the same texts as long as the plan is the same.
+            actions: what would be done, and to what; the same texts as long as the plan is the same.
             words: the same for a person.
 
         Returns:
@@ -84,7 +84,7 @@ class Confirmation:
         from tmi_ops.runbooks.codes import name_plan, remember_plan, require_plan
 
         home, environment = self.settings.home, self.settings.environment
-        name = name_plan(environment, self.job, self.asked, deeds)
+        name = name_plan(environment, self.job, self.asked, actions)
         remember_plan(home, environment, self.job, name, words, datetime.now(UTC))
         if self.plan is not None:
             require_plan(self.plan, name, self.job)

@@ -168,13 +168,13 @@ def _rpo_metadata(
     facts: "RecoverabilityFacts", rpo: "RpoReading", stream: "StreamReading", days: "Sequence[Day]"
 ) -> _Metadata:
     metadata = _judgement(rpo) | _beside_objective("achieved RPO (s)", rpo.value, rpo.objective)
-    if facts.proven is not None:
-        metadata["recoverable to"] = MetadataValue.timestamp(facts.proven.at)
-        metadata["verified by"] = MetadataValue.text(f"{facts.proven.means}, from {facts.proven.backup_id}")
+    if facts.verified is not None:
+        metadata["recoverable to"] = MetadataValue.timestamp(facts.verified.at)
+        metadata["verified by"] = MetadataValue.text(f"{facts.verified.means}, from {facts.verified.backup_id}")
     if facts.earliest_at is not None:
         metadata["recoverable from"] = MetadataValue.timestamp(facts.earliest_at)
-    if rpo.unproven is not None:
-        metadata["RPO once the newest backup is verified (s)"] = seconds(rpo.unproven.total_seconds())
+    if rpo.unverified is not None:
+        metadata["RPO once the newest backup is verified (s)"] = seconds(rpo.unverified.total_seconds())
     metadata |= _past(facts, rpo, days)
     metadata["WAL stream"] = MetadataValue.text(f"{stream.standing}: {stream.reason}")
     for name, size in (("behind the server (MB)", stream.behind), ("kept for the slot (MB)", stream.kept)):

@@ -34,9 +34,14 @@ class Lane(StrEnum):
     ARCHIVE = "archive"
     WATCH = "watch"
     BACKUP = "backup"
-    PROOF = "proof"
+    VERIFICATION = "verification"
     UPKEEP = "upkeep"
     RECOVERY = "recovery"  # a real one
+
+    @classmethod
+    def _missing_(cls, value: object) -> Lane | None:
+        """Its name in runs that an older release launched."""
+        return cls.VERIFICATION if value == "proof" else None
 
 
 def retry_delay_s(tried: int) -> float:

@@ -225,8 +225,8 @@ def _to_begin(plan: "Plan") -> tuple[list[str], list[str]]:
 
 
 def _to_resume(journal: "Journal") -> tuple[list[str], list[str]]:
-    deeds, words = _to_begin(journal.plan)
-    return [journal.run_id, *deeds, *journal.pending], [
+    actions, words = _to_begin(journal.plan)
+    return [journal.run_id, *actions, *journal.pending], [
         f"continue {journal.run_id} with step {next(iter(journal.pending), 'none: all are done')}",
         *words,
     ]
@@ -237,8 +237,8 @@ def _prepare_corruption(settings: "Settings", store: "ObjectStore", config: Runb
 
     into = config.place()
     serve = config.serve(settings) if into else None
-    wish = CorruptionRequest(config.moment(), config.backup, into, serve, config.candidates, config.cache)
-    return prepare_corruption(settings, store, wish, report)
+    request = CorruptionRequest(config.moment(), config.backup, into, serve, config.candidates, config.cache)
+    return prepare_corruption(settings, store, request, report)
 
 
 def _prepare_everything(settings: "Settings", store: "ObjectStore", config: RunbookConfig, report: "Report") -> "Plan":
@@ -247,7 +247,7 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
     into = config.place()
     if into is None:
         raise SettingsError("No data directory was given for the new cluster.", hint="set `into`")
-    wish = EverythingRequest(
+    request = EverythingRequest(
         into,
         config.serve(settings),
         config.moment(),
@@ -255,7 +255,7 @@ def _prepare_everything(settings: "Settings", store: "ObjectStore", config: Runb
         limit=config.candidates,
         with_cache=config.cache,
     )
-    return prepare_everything(settings, store, wish, report)
+    return prepare_everything(settings, store, request, report)
 
 
 def _looked_at(
@@ -267,11 +267,11 @@ def _looked_at(
     settings, store = environment.settings_for(Purpose.RUNBOOK), environment.open_store()
     if config.resume is not None:
         journal = find_run(settings, store, config.resume)[1]
-        shown, deeds = _metadata(journal), _to_resume(journal)
+        shown, actions = _metadata(journal), _to_resume(journal)
     else:
         plan = prepare(settings, store, config, report)
-        shown, deeds = _planned(plan), _to_begin(plan)
-    return {**shown, "to confirm": MetadataValue.md(confirmation.require(*deeds))}
+        shown, actions = _planned(plan), _to_begin(plan)
+    return {**shown, "to confirm": MetadataValue.md(confirmation.require(*actions))}
 
 
 def _planned(plan: "Plan") -> dict[str, MetadataValue[Any]]:

@@ -157,17 +157,17 @@ def _plan_table(plan: "RetentionPlan") -> MetadataValue[Any]:
 def _backup_row(outcome: str, decision: "Decision") -> dict[str, str | float]:
     backup = decision.backup
     taken = f"{backup.taken_at:%Y-%m-%d %H:%M}"
-    verification = _VERIFICATION.get(backup.proof, backup.proof)
+    verification = _VERIFICATION.get(backup.verification, backup.verification)
     return _row(outcome, backup.backup_id, taken, backup.size, verification, "; ".join(decision.reasons))
 
 
-def _row(outcome: str, what: str, taken_at: str, size: int, proof: str, why: str) -> dict[str, str | float]:
+def _row(outcome: str, what: str, taken_at: str, size: int, verification: str, why: str) -> dict[str, str | float]:
     return {
         "outcome": outcome,
         "what": what,
         "taken at": taken_at,
         "size (MB)": in_megabytes(size),
-        "verification": proof,
+        "verification": verification,
         "reason": why,
     }
 

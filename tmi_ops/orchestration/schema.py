@@ -99,10 +99,10 @@ def schema_definitions(here: Protected) -> Definitions:
 
         with failures_explained():
             settings = environment.settings_for(Purpose.OWNER)
-            verdict = observe(settings.postgres, lambda: validate_schema(settings.postgres)).settled()
-            record_schema(settings, environment.variables, verdict.findings)
-        context.log.info(f"{verdict.address}: {_counts(verdict)}")
-        return Materialized(metadata=_validation_metadata(verdict), check_results=list(_check_results(verdict)))
+            validation = observe(settings.postgres, lambda: validate_schema(settings.postgres)).settled()
+            record_schema(settings, environment.variables, validation.findings)
+        context.log.info(f"{validation.address}: {_counts(validation)}")
+        return Materialized(metadata=_validation_metadata(validation), check_results=list(_check_results(validation)))
 
     job = here.asset_job(
         "migrate_and_validate",
@@ -148,22 +148,22 @@ def _steps(result: "MigrationResult | MigrationPlan") -> str:
     return "\n".join(map(printable, [*taken, *left])) or "Nothing to do: the schema is up to date."
 
 
-def _validation_metadata(verdict: "Validation") -> dict[str, MetadataValue[Any]]:
+def _validation_metadata(validation: "Validation") -> dict[str, MetadataValue[Any]]:
     return {
-        "errors": MetadataValue.int(len(verdict.at("ERROR"))),
-        "warnings": MetadataValue.int(len(verdict.at("WARN"))),
-        "tables": MetadataValue.int(len(verdict.tables)),
-        "dagster/row_count": MetadataValue.int(sum(verdict.tables.values())),
-        "database size (MB)": megabytes(verdict.database_size),
-        "PostgreSQL": MetadataValue.text(verdict.server_version),
-        **findings_metadata([one.finding for one in (*verdict.at("ERROR"), *verdict.at("WARN"))]),
-        "rows by table": _row_counts_table(verdict),
+        "errors": MetadataValue.int(len(validation.at("ERROR"))),
+        "warnings": MetadataValue.int(len(validation.at("WARN"))),
+        "tables": MetadataValue.int(len(validation.tables)),
+        "dagster/row_count": MetadataValue.int(sum(validation.tables.values())),
+        "database size (MB)": megabytes(validation.database_size),
+        "PostgreSQL": MetadataValue.text(validation.server_version),
+        **findings_metadata([one.finding for one in (*validation.at("ERROR"), *validation.at("WARN"))]),
+        "rows by table": _row_counts_table(validation),
     }
 
 
-def _check_results(verdict: "Validation") -> Iterator[AssetCheckResult]:
+def _check_results(validation: "Validation") -> Iterator[AssetCheckResult]:
     for rule in CHECKED_RULES:
-        found = [one.finding for one in verdict.findings if one.rule is rule and one.level in ("ERROR", "WARN")]
+        found = [one.finding for one in validation.findings if one.rule is rule and one.level in ("ERROR", "WARN")]
         yield check_result(
             rule.value,
             summed_up(found, rule.meaning),
@@ -171,15 +171,16 @@ def _check_results(verdict: "Validation") -> Iterator[AssetCheckResult]:
         )
 
 
-def _counts(verdict: "Validation") -> str:
-    return f"{len(verdict.at('ERROR'))} errors, {len(verdict.at('WARN'))} warnings in {len(verdict.tables)} tables"
+def _counts(validation: "Validation") -> str:
+    errors, warnings = len(validation.at("ERROR")), len(validation.at("WARN"))
+    return f"{errors} errors, {warnings} warnings in {len(validation.tables)} tables"
 
 
-def _row_counts_table(verdict: "Validation") -> MetadataValue[Any]:
-    largest_first = sorted(verdict.tables.items(), key=lambda item: -item[1])
+def _row_counts_table(validation: "Validation") -> MetadataValue[Any]:
+    largest_first = sorted(validation.tables.items(), key=lambda item: -item[1])
     return MetadataValue.table(
         records=[
-            TableRecord({"table": name, "rows": rows, "counted": name not in verdict.estimated})
+            TableRecord({"table": name, "rows": rows, "counted": name not in validation.estimated})
             for name, rows in largest_first
         ],
         schema=TableSchema(

@@ -93,11 +93,11 @@ def schema_drift_definitions(here: Protected, capabilities: Definitions) -> Defi
             record_schema(environment.settings, environment.variables, observed.found)
         if skipped.because:
             return SensorResult(skip_reason=skipped.because)
-        desk = AlertService(environment.settings)
+        service = AlertService(environment.settings)
         if decision.alert is not None:
-            desk.raise_alert(decision.alert)
+            service.raise_alert(decision.alert)
         else:
-            desk.resolve(SCHEMA_DRIFT, "The schema matches what TMI needs.")
+            service.resolve(SCHEMA_DRIFT, "The schema matches what TMI needs.")
         cursor = decision.seen.model_dump_json()
         if not decision.validate:
             return SensorResult(skip_reason="The findings have not changed.", cursor=cursor)

@@ -39,7 +39,7 @@ REPLAYS, SOUND = "replays", "sound"
 LOOK_EVERY = timedelta(minutes=1)
 LONGEST_RUN = timedelta(minutes=5)
 _NOBODY = "No shadow reports to the store. To run one as a service: `tmi-ops shadow run`."
-_Verdict = tuple[bool, str]
+_Result = tuple[bool, str]
 
 
 def shadow_definitions(here: Protected) -> Definitions:
@@ -77,7 +77,7 @@ def shadow_definitions(here: Protected) -> Definitions:
                     severity=_severity(known),
                     description=said,
                 )
-                for name, (passed, said) in _verdicts(known).items()
+                for name, (passed, said) in _results(known).items()
             ],
         )
 
@@ -101,10 +101,10 @@ def shadow_definitions(here: Protected) -> Definitions:
             known = _read(environment)
         if skipped.because:
             return SensorResult(skip_reason=skipped.because, cursor=context.cursor)
-        written, verdict, events = looked_at(key, known, context.cursor)
+        written, result, events = looked_at(key, known, context.cursor)
         if not events:
             return SensorResult(skip_reason=_NOBODY if known is None else "No new report.")
-        return SensorResult(skip_reason="Recorded a new report.", cursor=f"{written}|{verdict}", asset_events=events)
+        return SensorResult(skip_reason="Recorded a new report.", cursor=f"{written}|{result}", asset_events=events)
 
     return Definitions(assets=[shadow], jobs=[job], sensors=[shadow_watch])
 
@@ -123,20 +123,20 @@ def looked_at(
     seen, _, before = (cursor or "").partition("|")
     if known is None:
         return seen, before, []
-    verdicts = _verdicts(known)
-    verdict = ",".join(name for name, (passed, _) in verdicts.items() if not passed) or "well"
+    results = _results(known)
+    result = ",".join(name for name, (passed, _) in results.items() if not passed) or "well"
     written = known.report.written_at.isoformat()
     events: list[AssetMaterialization | AssetCheckEvaluation] = []
     if written != seen and not known.is_stale:
         events.append(AssetMaterialization(asset_key=key, metadata=_metadata(known)))
-    if verdict != before:
+    if result != before:
         events += [
             AssetCheckEvaluation(
                 asset_key=key, check_name=name, passed=passed, severity=_severity(known), description=said
             )
-            for name, (passed, said) in verdicts.items()
+            for name, (passed, said) in results.items()
         ]
-    return written, verdict, events
+    return written, result, events
 
 
 def _read(environment: Environment) -> "KnownReport | None":
@@ -150,7 +150,7 @@ def _read(environment: Environment) -> "KnownReport | None":
     return prover_of(reports, reports[0].report.system_identifier) or reports[0]
 
 
-def _verdicts(known: "KnownReport | None") -> dict[str, _Verdict]:
+def _results(known: "KnownReport | None") -> dict[str, _Result]:
     if known is None:
         return {REPLAYS: (False, _NOBODY), SOUND: (False, _NOBODY)}
     report = known.report

@@ -43,8 +43,8 @@ from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops.store.catalogue import record_verdict, whole_manifest
-from tmi_ops.store.manifest import Manifest, Verdict
+from tmi_ops.store.catalogue import record_verification, whole_manifest
+from tmi_ops.store.manifest import Manifest, Verification
 from tmi_ops.store.objects import ObjectStore
 
 # Default of max_connections, which scratch clusters use.
@@ -89,14 +89,14 @@ class _Findings:
 
 
 @dataclass(frozen=True)
-class Proof:
+class VerifyResult:
     """The recorded result, and the schema findings."""
 
-    verdict: Verdict
+    verification: Verification
     validation: Validation | None
 
 
-def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, report: Report) -> Proof:
+def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, report: Report) -> VerifyResult:
     """Verify a logical backup, and record the result beside it.
 
     A backup is verified when its restored copy equals its source. Deviations from TMI's schema in the source itself are
@@ -121,9 +121,9 @@ def verify_backup(settings: Settings, store: ObjectStore, manifest: Manifest, re
             _restore_and_compare(fetched, programs, scratch_root, settings.profile, findings, report)
         except (IntegrityError, ObjectMissingError, ArchiveError, _RestoreFailedError) as failure:
             findings.reasons.append(failure.message)
-    verdict = _verdict(manifest, programs, findings)
-    record_verdict(store, verdict)
-    return Proof(verdict, findings.validation)
+    verification = _verification(manifest, programs, findings)
+    record_verification(store, verification)
+    return VerifyResult(verification, findings.validation)
 
 
 class _RestoreFailedError(RecoveryError):
@@ -174,9 +174,9 @@ def _own_checks(copy: PostgresSettings, profile: Profile, programs: Programs) ->
             yield f"Application check {one.name}: {one.words}."
 
 
-def _verdict(manifest: Manifest, programs: Programs, findings: _Findings) -> Verdict:
+def _verification(manifest: Manifest, programs: Programs, findings: _Findings) -> Verification:
     comparison = findings.comparison
-    return Verdict(
+    return Verification(
         backup_id=manifest.backup_id,
         outcome="failed" if findings.reasons else "proven",
         verified_at=datetime.now(UTC),

@@ -13,7 +13,7 @@ from tmi_ops.store.manifest import Kind
 from tmi_ops.wal.layout import SUFFIX
 from tmi_ops.wal.lineage import Lineage
 
-Proof = Literal["proven", "failed", "not proven"]
+VerificationState = Literal["proven", "failed", "not proven"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Backup:
     taken_at: datetime
     size: int
     objects: int
-    proof: Proof
+    verification: VerificationState
     chain: tuple[str, ...] = ()
     hold: Hold | None = None
     locked_until: datetime | None = None

@@ -1,9 +1,9 @@
 """Facts, policy and time in, a plan out. Pure.
 
-Everything is kept that any of these wants: a hold, Object Lock, the recovery window, the counts of the policy, a kept
-backup that builds upon it; and the newest of a subject, and its newest proven one. The window keeps what lies in it and
-the newest proven backup before it: what the data were when it began is known from that one. Of a subject that has no
-proven backup nothing goes; where nothing at all is proven, nothing at all goes.
+A backup is kept if a hold, Object Lock, the recovery window, a count of the policy or a kept backup built upon it needs
+it, or if it is the newest or the newest verified one of its subject. The window keeps what lies in it, and the newest
+verified backup before it, which holds the data as they were when the window began. Nothing of a subject without a
+verified backup is removed, and nothing at all if nothing is verified.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def plan_retention(facts: RetentionFacts, policy: RetentionPolicy, now: datetime
     _keep_guarded(facts.backups, reasons, now)
     for backups in _by_subject(facts.backups).values():
         _keep_of_subject(backups, policy, cutoff, reasons)
-    anything_proven = any(backup.proof == "proven" for backup in facts.backups)
-    needs = window_needs(facts, cutoff) if anything_proven else _everything(facts)
+    anything_verified = any(backup.verification == "proven" for backup in facts.backups)
+    needs = window_needs(facts, cutoff) if anything_verified else _everything(facts)
     _keep_for_window(facts.backups, needs, reasons)
     _keep_chains(facts.backups, reasons)
     newest_first = sorted(facts.backups, key=lambda backup: (backup.taken_at, backup.backup_id), reverse=True)
@@ -112,7 +112,7 @@ def plan_retention(facts: RetentionFacts, policy: RetentionPolicy, now: datetime
         kept=tuple(Decision(backup, tuple(dict.fromkeys(reasons[backup.backup_id]))) for backup in kept),
         removed=tuple(Decision(backup, (_why_it_goes(backup, policy),)) for backup in gone),
         wal=tuple(_wal_decision(wal, kept, needs[wal.system_identifier], cutoff, now) for wal in facts.wal),
-        half_made=tuple(item for item in facts.half_made if anything_proven and _is_forgotten(item, facts, now)),
+        half_made=tuple(item for item in facts.half_made if anything_verified and _is_forgotten(item, facts, now)),
         uploads=tuple(upload for upload in facts.uploads if now - upload.begun > UPLOAD_STALE_AFTER),
         has_object_lock=facts.has_object_lock,
     )
@@ -136,17 +136,17 @@ def _by_subject(backups: Iterable[Backup]) -> dict[str, list[Backup]]:
 
 
 def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff: datetime, reasons: _Reasons) -> None:
-    proven = [backup for backup in backups if backup.proof == "proven"]
-    if not proven:
+    verified = [backup for backup in backups if backup.verification == "proven"]
+    if not verified:
         for backup in backups:
             reasons[backup.backup_id].append(f"no backup of {backup.subject} is verified yet")
         return
     # By either clock: where they disagree, both stay.
-    for newest in (proven[0], max(proven, key=_arrival)):
+    for newest in (verified[0], max(verified, key=_arrival)):
         reasons[newest.backup_id].append("the newest verified")
     for newest in (backups[0], max(backups, key=_arrival)):
         reasons[newest.backup_id].append("the newest")
-    begins_with = next((backup for backup in proven if backup.taken_at < cutoff), None)
+    begins_with = next((backup for backup in verified if backup.taken_at < cutoff), None)
     for backup in backups:
         if backup.here_since >= cutoff:
             where = "" if backup.taken_at >= cutoff else "stored "
@@ -154,7 +154,7 @@ def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff:
         elif begins_with is None or backup is begins_with:
             why = "the recovery window begins at it" if begins_with else "no verified backup is older than the window"
             reasons[backup.backup_id].append(why)
-    sound = [backup for backup in backups if backup.proof != "failed"]
+    sound = [backup for backup in backups if backup.verification != "failed"]
     for backup in sound[: policy.last]:
         reasons[backup.backup_id].append(f"one of the last {policy.last}")
     for name, period in _PERIODS.items():
@@ -169,7 +169,7 @@ def _arrival(backup: Backup) -> tuple[datetime, str]:
 def _best_of_periods(
     backups: Sequence[Backup], period: Callable[[datetime], str], count: int
 ) -> list[tuple[str, Backup]]:
-    """The newest proven one of each of the newest `count` periods, else its newest."""
+    """The newest verified one of each of the newest `count` periods, else its newest."""
     groups: dict[str, list[Backup]] = {}
     for backup in backups:
         label = period(backup.taken_at.astimezone(UTC))
@@ -177,7 +177,7 @@ def _best_of_periods(
             break
         groups.setdefault(label, []).append(backup)
     return [
-        (label, next((backup for backup in group if backup.proof == "proven"), group[0]))
+        (label, next((backup for backup in group if backup.verification == "proven"), group[0]))
         for label, group in groups.items()
     ]
 
@@ -205,7 +205,7 @@ def _keep_chains(backups: Sequence[Backup], reasons: _Reasons) -> None:
 
 
 def _why_it_goes(backup: Backup, policy: RetentionPolicy) -> str:
-    if backup.proof == "failed":
+    if backup.verification == "failed":
         return "its verification failed, and it is older than the recovery window"
     return f"older than the recovery window, and not kept by the policy ({policy.describe()})"
 

@@ -1,5 +1,5 @@
-"""Reading the facts: every backup with its newest verdict, by the catalogue or by a listing of everything. Whole, or an
-error.
+"""Reading the facts: every backup with its newest verification, from the catalogue or a listing of everything; all
+of it, or an error.
 
 Manifests are reduced as they arrive, so memory grows with the number of objects by a few hundred bytes each.
 """
@@ -19,10 +19,10 @@ from tmi_ops.postgres.wal_files import (
     parse_lsn,
     parse_segment_name,
 )
-from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Proof, RetentionFacts, WalFile
+from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, RetentionFacts, VerificationState, WalFile
 from tmi_ops.retention.holds import read_hold
 from tmi_ops.retention.indexed_wal import wal_by_index
-from tmi_ops.store.catalogue import backup_folder, read_listed_manifest, read_newest_verdict
+from tmi_ops.store.catalogue import backup_folder, read_listed_manifest, read_newest_verification
 from tmi_ops.store.folders import MANIFEST, Folder, kind_of, lacks_parts
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest
@@ -96,12 +96,12 @@ def _read_backups(store: ObjectStore, view: Overview, *, locking: bool) -> list[
 def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
     try:
         manifest = read_listed_manifest(store, folder.backup_id)
-        proof: Proof = "not proven"
-        if folder.verdict is not None:
-            verdict = read_newest_verdict(store, manifest, [folder.verdict])
-            proof = "not proven" if verdict is None else verdict.outcome
+        verification: VerificationState = "not proven"
+        if folder.verification is not None:
+            recorded = read_newest_verification(store, manifest, [folder.verification])
+            verification = "not proven" if recorded is None else recorded.outcome
         if lacks_parts(folder, manifest):
-            proof = "failed"  # whatever it was once: nothing that is whole may go because of it
+            verification = "failed"  # whatever it was once: nothing that is whole may go because of it
         lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
     except ObjectMissingError as error:
         raise StoreError(
@@ -118,7 +118,7 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
         stored_at=folder.manifest_at,
         size=folder.size,
         objects=folder.objects,
-        proof=proof,
+        verification=verification,
         chain=base.chain if base else (),
         hold=read_hold(store, folder.backup_id) if folder.held else None,
         locked_until=lock,

@@ -1,7 +1,7 @@
 """Which WAL is needed: what makes a kept base backup consistent, and every moment of the recovery window.
 
 1. Each timeline that was written to within the window, and the one that was the newest when it began, needs an anchor:
-   the newest proven base backup on its line that was taken before the window began.
+   the newest verified base backup on its line that was taken before the window began.
 2. All WAL on the anchor's line from its beginning on is needed, and the anchor with its chain.
 3. Where there is no such base, or a timeline's history is not known, all WAL and all bases of the cluster are needed.
 LSNs of different timelines are never compared: after a recovery into the past the newest WAL may have the lower LSN.
@@ -110,12 +110,18 @@ def own_wal(base: Backup) -> Range:
 def _anchor(bases: Sequence[Backup], line: Lineage, cutoff: datetime) -> Backup | None:
     ends = {item.timeline: item.end for item in line.stretches}
     known = {base.backup_id for base in bases}
-    failed = {base.backup_id for base in bases if base.proof == "failed"}
+    failed = {base.backup_id for base in bases if base.verification == "failed"}
     usable = []
     for base in bases:
         end = ends.get(base.timeline, -1)
         links = {*base.chain, base.backup_id}
         is_on_line = end is None or base.stop_lsn <= end
-        if is_on_line and base.proof == "proven" and base.taken_at <= cutoff and links <= known and not links & failed:
+        if (
+            is_on_line
+            and base.verification == "proven"
+            and base.taken_at <= cutoff
+            and links <= known
+            and not links & failed
+        ):
             usable.append(base)
     return max(usable, key=lambda base: (base.start_lsn, base.taken_at), default=None)

@@ -12,7 +12,7 @@ Effect = Literal["beside", "interrupts", "irreversible"]
 class Fact(BaseModel):
     """Frozen; can be read from JSON written by a newer version."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
 
 class Step(Fact):
@@ -49,7 +49,7 @@ class Plan(Fact):
         notes: what to know before confirming, one sentence each.
         afterwards: what a person must do when all steps are done, one sentence each; a run may add more.
         obstacles: the run does not start while there is one.
-        wishes: the request, and what was read for it, as the runbook stores it. Contains no secrets.
+        requests: the request, and what was read for it, as the runbook stores it. Contains no secrets.
     """
 
     runbook: str
@@ -60,7 +60,7 @@ class Plan(Fact):
     notes: tuple[str, ...] = ()
     afterwards: tuple[str, ...] = ()
     obstacles: tuple[Obstacle, ...] = ()
-    wishes: dict[str, JsonValue] = Field(default_factory=dict)
+    requests: dict[str, JsonValue] = Field(default_factory=dict, alias="wishes")
 
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)

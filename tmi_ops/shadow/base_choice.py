@@ -91,7 +91,7 @@ def read_basis(store: ObjectStore, system_identifier: str | None, own: int | Non
     entries = list_backups(store, lambda error: broken.append(error.message), kinds=("base",))
     facts = facts_from(store, entries, broken, system_identifier, lambda identifier: list_wal(store, identifier))
     line = own_line(facts.living, own) or choose_line(facts, None)
-    verified = {one.manifest.backup_id for one in entries if one.verdict and one.verdict.outcome == "proven"}
+    verified = {one.manifest.backup_id for one in entries if one.verified}
     candidates = tuple(
         Candidate(base, base.backup_id in verified, not wal_after(base, line, facts.archive).goes_on)
         for base in bases_on(facts, line)

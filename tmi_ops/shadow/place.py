@@ -109,7 +109,7 @@ class Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     number: str
-    wish: Literal["hand over", "copy"]
+    action: Literal["hand over", "copy"]
     into: str
 
 
@@ -269,13 +269,13 @@ def answer(settings: Settings, reply: Reply) -> None:
     write_durably(place(settings) / _ANSWER, reply.model_dump_json().encode())
 
 
-def ask(settings: Settings, wish: Literal["hand over", "copy"], into: Path, patience_s: float) -> Reply:
+def ask(settings: Settings, action: Literal["hand over", "copy"], into: Path, patience_s: float) -> Reply:
     """Send a request to the process that runs the shadow, and wait for the reply.
 
     Raises:
         RecoveryError: it refuses, ends before it replies, or takes longer than `patience_s`.
     """
-    request = Request(number=secrets.token_hex(4), wish=wish, into=str(into))
+    request = Request(number=secrets.token_hex(4), action=action, into=str(into))
     write_durably(place(settings) / _REQUEST, request.model_dump_json().encode())
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:

@@ -202,7 +202,7 @@ class ReportWriter:
 
         Raises:
             ObjectExistsError: another shadow reports under this name.
-            UntrustedError: keys are pinned, and ours may not sign proofs.
+            UntrustedError: keys are pinned, and ours may not sign verifications.
             StoreError: the store failed.
         """
         shown = _in_clear(report) if self._store.recipients else report
@@ -222,8 +222,8 @@ def require_right_to_report(store: ObjectStore) -> None:
     """
     if store.trust.is_pinned and not store.trust.may_sign("proof"):
         raise SettingsError(
-            "Keys are pinned (TMI_OPS_TRUSTED_KEYS), and this host's key may not sign proofs, so this shadow's reports "
-            "would not be trusted.",
+            "Keys are pinned (TMI_OPS_TRUSTED_KEYS), and this host's key may not sign verifications, so this "
+            "shadow's reports would not be trusted.",
             hint="set TMI_OPS_SIGNING_KEY_FILE to the prover's key: `tmi-ops keys show`",
         )
 

@@ -80,8 +80,8 @@ def _summary(report: ShadowReport, trouble: Trouble) -> str:
 class ShadowAlerts:
     """Raises, updates and resolves a shadow's alert; for use by one thread."""
 
-    def __init__(self, desk: AlertService, note: Callable[[str], None]) -> None:
-        self._desk, self._note = desk, note
+    def __init__(self, service: AlertService, note: Callable[[str], None]) -> None:
+        self._service, self._note = service, note
         self._open: Alert | None = None
         self._raised_at: datetime | None = None
         # An alert left open by an earlier process is resolved by the first look that finds nothing.
@@ -94,13 +94,13 @@ class ShadowAlerts:
         if alert is not None:
             again = self._raised_at is None or (now - self._raised_at).total_seconds() > RAISED_AGAIN_S
             if again or self._open is None or alert.summary != self._open.summary:
-                outcome = self._desk.raise_alert(alert)
+                outcome = self._service.raise_alert(alert)
                 self._raised_at = now
                 if outcome.sent is not None or outcome.trouble:
                     self._note(outcome.words)
             self._open, self._begun = alert, True
         elif report.state == "level" and (self._open is not None or not self._begun):
-            self._desk.resolve(alert_key(report.name), "The shadow has replayed all archived WAL.")
+            self._service.resolve(alert_key(report.name), "The shadow has replayed all archived WAL.")
             self._open, self._raised_at, self._begun = None, None, True
 
 
@@ -175,7 +175,7 @@ class Reporter:
 
     def require_accepted(self) -> None:
         """Raises:
-        OpsError: its reports would not count: another shadow has its name, or its key may not sign proofs.
+        OpsError: its reports would not count: another shadow has its name, or its key may not sign verifications.
         """
         if self._failure is not None:
             raise self._failure

@@ -272,11 +272,11 @@ class Run:
         """Handle requests, as far as that is possible while the server runs."""
         if self._life.pending is None:
             self._life.pending = asked(self._settings)
-            if self._life.pending is not None and self._life.pending.wish == "hand over" and self._life.options.delay:
+            if self._life.pending is not None and self._life.pending.action == "hand over" and self._life.options.delay:
                 return Ended.AGAIN  # without the delay
         if self._life.pending is None:
             return None
-        if self._life.pending.wish == "copy":
+        if self._life.pending.action == "copy":
             return Ended.COPY
         return self._promote_when_all_is_here(server)
 

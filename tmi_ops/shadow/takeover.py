@@ -70,7 +70,7 @@ def _run_and_take(settings: Settings, store: ObjectStore, into: Path, report: Re
         local = read_local(settings)
         name = local.report.name if local else name_from(platform.node())
         options = ShadowOptions(name=name, checks=False)
-        request = Request(number=secrets.token_hex(4), wish="hand over", into=str(into))
+        request = Request(number=secrets.token_hex(4), action="hand over", into=str(into))
         with Reporter(settings, store, name, options.report_every, 0.0, report) as reporter:
             life = Life(settings, store, options, report, threading.Event(), reporter, pending=request)
             handed_over = life.live()

@@ -268,12 +268,12 @@ def _supervisor_lock(layout: StackLayout) -> FileLock:
     return lock
 
 
-def _side_by_side(deed: Callable[[_Supervised], None], group: Sequence[_Supervised]) -> None:
+def _side_by_side(action: Callable[[_Supervised], None], group: Sequence[_Supervised]) -> None:
     """Do it for all in parallel, wait for all of them, then raise the first error."""
     if not group:
         return
     with ThreadPoolExecutor(len(group)) as threads:
-        futures = [threads.submit(deed, supervised) for supervised in group]
+        futures = [threads.submit(action, supervised) for supervised in group]
     for future in futures:
         future.result()
 

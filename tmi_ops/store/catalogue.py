@@ -6,7 +6,7 @@ Layout below an environment's root::
     <kind>/<backup id>/manifest.json              written last, once, never changed: it commits the backup
     <kind>/<backup id>/<objects>                  as the manifest names them
     <kind>/<backup id>/SHA256SUMS                 the manifest's checksums for `sha256sum -c`
-    <kind>/<backup id>/verdict-<time>-<4 hex>.json    one per proof
+    <kind>/<backup id>/verdict-<time>-<4 hex>.json    one per verification
 
 and beside each document its signature, `<document>.minisig`, where there is a signing key,
 
@@ -25,7 +25,16 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.described import read_described, write_described
-from tmi_ops.store.folders import CHECKSUMS, MANIFEST, SEALED, VERDICT_PREFIX, Folder, is_verdict, kind_of, lacks_parts
+from tmi_ops.store.folders import (
+    CHECKSUMS,
+    MANIFEST,
+    SEALED,
+    VERIFICATION_PREFIX,
+    Folder,
+    is_verification,
+    kind_of,
+    lacks_parts,
+)
 from tmi_ops.store.manifest import (
     BACKUP_ID,
     KINDS,
@@ -33,13 +42,13 @@ from tmi_ops.store.manifest import (
     BrokenRecordError,
     Kind,
     Manifest,
-    Verdict,
+    Verification,
     in_clear,
     parse_listed,
     parse_manifest,
-    parse_verdict,
+    parse_verification,
     to_json,
-    verdict_in_clear,
+    verification_in_clear,
 )
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import Overview, changing, overview
@@ -49,16 +58,25 @@ from tmi_ops.store.single_put import sealed, unsealed
 from tmi_ops.store.trust import CLOCK_TOLERANCE, TrustedKey, UntrustedError
 
 LATEST = "latest"
-_VERDICT_NAME = re.compile(rf"{VERDICT_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9a-f]{{4}}\.json")
+_VERIFICATION_NAME = re.compile(rf"{VERIFICATION_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9a-f]{{4}}\.json")
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A backup that exists, and what its newest proof said; None when nobody tried. The manifest says nothing of single
-    tables and sequences; `read_manifest` has it whole."""
+    """A backup that exists, and the result of its newest verification; None: not verified yet. The manifest says
+    nothing of single tables and sequences; `read_manifest` has it whole."""
 
     manifest: AnyManifest
-    verdict: Verdict | None
+    verification: Verification | None
+
+    @property
+    def verified(self) -> bool:
+        return self.verification is not None and self.verification.passed
+
+    @property
+    def failed(self) -> bool:
+        """Whether its newest verification failed."""
+        return self.verification is not None and not self.verification.passed
 
 
 # What this process made of a backup's documents, by the keys that were pinned then and by their bytes.
@@ -191,26 +209,26 @@ def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
     return whole
 
 
-def read_newest_verdict(store: ObjectStore, manifest: AnyManifest, keys: Iterable[str]) -> Verdict | None:
-    """What the newest proof of a backup said; None where nobody tried.
+def read_newest_verification(store: ObjectStore, manifest: AnyManifest, keys: Iterable[str]) -> Verification | None:
+    """The result of a backup's newest verification; None: not verified yet.
 
     Args:
-        keys: of objects beside the backup; those that are no verdicts do not count. Their names begin with their time.
+        keys: of objects beside the backup; only verification results count. Their names begin with their time.
 
     Raises:
         BrokenRecordError: it cannot be understood, was renamed or copied, or, where keys are pinned, no prover of ours
-            signed it for this manifest. Older verdicts are not asked then.
+            signed it for this manifest. Older results are not asked then.
     """
-    newest = max((key for key in keys if is_verdict(key.rpartition("/")[2])), default=None)
-    return None if newest is None else _read_verdict(store, manifest, newest)
+    newest = max((key for key in keys if is_verification(key.rpartition("/")[2])), default=None)
+    return None if newest is None else _read_verification(store, manifest, newest)
 
 
-def record_verdict(store: ObjectStore, verdict: Verdict) -> None:
-    """Write down, beside the backup, what a proof of it said. Verdicts add up; none is replaced."""
-    name = f"{VERDICT_PREFIX}{_verdict_time(verdict)}-{secrets.token_hex(2)}.json"
-    key = f"{backup_folder(verdict.backup_id)}/{name}"
-    with changing(store, verdict.backup_id):
-        write_described(store, key, to_json(verdict_in_clear(verdict)), to_json(verdict), "proof")
+def record_verification(store: ObjectStore, verification: Verification) -> None:
+    """Record the result of a verification beside the backup. Results add up; none is replaced."""
+    name = f"{VERIFICATION_PREFIX}{_verification_time(verification)}-{secrets.token_hex(2)}.json"
+    key = f"{backup_folder(verification.backup_id)}/{name}"
+    with changing(store, verification.backup_id):
+        write_described(store, key, to_json(verification_in_clear(verification)), to_json(verification), "proof")
 
 
 def list_backups(
@@ -220,8 +238,8 @@ def list_backups(
 
     Args:
         kinds: which kinds are listed; all of them unless told.
-        on_broken: called with an error for each manifest or verdict that cannot be read; the others are listed.
-            Whoever passes it takes on to show them. Without it the listing is whole or fails.
+        on_broken: called with an error for each manifest or verification result that cannot be read; the others are
+            listed. Whoever passes it takes on to show them. Without it the listing is whole or fails.
 
     Raises:
         StoreError: without `on_broken`, when any manifest cannot be read; it names them all.
@@ -385,9 +403,9 @@ def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | No
         return None, error
     if lacks_parts(folder, manifest):
         return None, _incomplete(manifest, folder)
-    keys = [] if folder.verdict is None else [folder.verdict]
+    keys = [] if folder.verification is None else [folder.verification]
     try:
-        return CatalogueEntry(manifest, read_newest_verdict(store, manifest, keys)), None
+        return CatalogueEntry(manifest, read_newest_verification(store, manifest, keys)), None
     except (BrokenRecordError, IntegrityError) as error:
         return CatalogueEntry(manifest, None), error
 
@@ -412,28 +430,28 @@ def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:
         )
 
 
-def _read_verdict(store: ObjectStore, manifest: AnyManifest, key: str) -> Verdict:
-    verdict = parse_verdict(read_described(store, key, "proof"), key)
+def _read_verification(store: ObjectStore, manifest: AnyManifest, key: str) -> Verification:
+    verification = parse_verification(read_described(store, key, "proof"), key)
     name = key.rpartition("/")[2]
-    match = _VERDICT_NAME.fullmatch(name)
-    if verdict.backup_id != manifest.backup_id or match is None or match[1] != _verdict_time(verdict):
+    match = _VERIFICATION_NAME.fullmatch(name)
+    if verification.backup_id != manifest.backup_id or match is None or match[1] != _verification_time(verification):
         raise UntrustedError(
-            f"The verification result {key} was copied or renamed: its content is of {verdict.backup_id}, verified at "
-            f"{verdict.verified_at:%Y-%m-%d %H:%M:%S} UTC.",
+            f"The verification result {key} was copied or renamed: its content is of {verification.backup_id}, "
+            f"verified at {verification.verified_at:%Y-%m-%d %H:%M:%S} UTC.",
             hint=f"find out who put it there, remove it, then run `tmi-ops verify {manifest.backup_id}`",
             code=Code.MISPLACED,
         )
-    if store.trust.is_pinned and verdict.manifest_sha256 != manifest.stored_sha256:
+    if store.trust.is_pinned and verification.manifest_sha256 != manifest.stored_sha256:
         raise UntrustedError(
             f"The verification result {key} belongs to another manifest of this backup.",
             hint=f"verify the backup as it is now: `tmi-ops verify {manifest.backup_id}`",
             code=Code.MISPLACED,
         )
-    return verdict
+    return verification
 
 
-def _verdict_time(verdict: Verdict) -> str:
-    return f"{verdict.verified_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+def _verification_time(verification: Verification) -> str:
+    return f"{verification.verified_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
 def _incomplete(manifest: AnyManifest, folder: Folder) -> BrokenRecordError:

@@ -1,7 +1,7 @@
 """Announcing what is about to change, so that no catalogue is believed on it: `catalogue/changes/<time>-<id>`.
 
-An announcement is an empty object, written before the deed. As long as no catalogue says that it has the change in it,
-every reader looks at that backup itself. A writer that dies anywhere leaves a backup that is doubted, nothing worse.
+An announcement is an empty object, written before the change. Until a catalogue says that it contains the change, every
+reader reads that backup's own documents. A writer that dies at any point leaves a backup in doubt, nothing worse.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tmi_ops.store.stored_catalogue import CATALOGUE_FOLDER
 CHANGES = f"{CATALOGUE_FOLDER}/changes"
 # What is announced where the evidence of drills is about to change.
 DRILLS = "drills"
-# No writer takes longer between its announcement and its deed.
+# No writer takes longer between its announcement and its change.
 ABANDONED = timedelta(days=1)
 _NAME = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}-(?P<subject>[A-Za-z0-9-]+)")
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def changes_in(listed: Iterable[ListedObject]) -> list[Change]:
 
 
 def announce(store: ObjectStore, subjects: Sequence[str]) -> list[Change]:
-    """Say what is about to change. Where that may not be written the deed goes on: a catalogue must stop no backup."""
+    """Announce a change. If that cannot be written, the change goes on: a catalogue must not stop a backup."""
     now = datetime.now(UTC)
     made = []
     try:

@@ -1,7 +1,7 @@
 """What a listing says of the folders in which backups lie. Pure.
 
 A folder with a manifest is a backup; one without is half made. Which names beside the objects are documents of ours,
-and which of several verdicts is the newest, is decided here alone.
+and which of several verification results is the newest, is decided here alone.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from tmi_ops.store.objects import ListedObject
 MANIFEST = "manifest.json"
 HOLD = "hold.json"
 CHECKSUMS = "SHA256SUMS"
-VERDICT_PREFIX = "verdict-"
+VERIFICATION_PREFIX = "verdict-"
 DRILL_PREFIX = "drill-"
 # What lies beside a backup's own objects, and begins so.
-_BESIDE = (MANIFEST, HOLD, CHECKSUMS, VERDICT_PREFIX, DRILL_PREFIX)
+_BESIDE = (MANIFEST, HOLD, CHECKSUMS, VERIFICATION_PREFIX, DRILL_PREFIX)
 SIGNATURE = ".minisig"
 SEALED = ".age"
 
 
 @dataclass(slots=True)
 class Folder:
-    """One backup's folder. `manifest_at` None: it is half made. `verdict`: key of the newest.
+    """One backup's folder. `manifest_at` None: it is half made. `verification`: key of the newest result.
 
     `touched_at`: when anything was last stored in it. `etags`: of the documents that a judgement needs, by key.
     `parts`: how many objects the backup itself has there; None: nobody counted them.
@@ -37,7 +37,7 @@ class Folder:
     objects: int = 0
     touched_at: datetime = field(default=datetime.min.replace(tzinfo=UTC))
     manifest_at: datetime | None = None
-    verdict: str | None = None
+    verification: str | None = None
     held: bool = False
     parts: int | None = None
     etags: dict[str, str] = field(default_factory=dict)
@@ -63,9 +63,9 @@ def kind_of(backup_id: str) -> Kind | None:
     return None if match is None else match[1]  # type: ignore[return-value]
 
 
-def is_verdict(name: str) -> bool:
-    """Whether an object of this name, without its folder, is a verdict; its signature and its sealed whole are none."""
-    return name.startswith(VERDICT_PREFIX) and not name.endswith((SIGNATURE, SEALED))
+def is_verification(name: str) -> bool:
+    """Whether an object of this name in a folder is a verification result; its signature and sealed copy are not."""
+    return name.startswith(VERIFICATION_PREFIX) and not name.endswith((SIGNATURE, SEALED))
 
 
 def lacks_parts(folder: Folder, manifest: AnyManifest) -> bool:
@@ -112,19 +112,19 @@ def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
         folder.parts = (folder.parts or 0) + (not name.startswith(_BESIDE))
         if name == MANIFEST:
             folder.manifest_at = item.modified
-        elif is_verdict(name):
-            folder.verdict = max(folder.verdict or "", item.key)
-        if name.startswith((MANIFEST, HOLD, VERDICT_PREFIX)):
+        elif is_verification(name):
+            folder.verification = max(folder.verification or "", item.key)
+        if name.startswith((MANIFEST, HOLD, VERIFICATION_PREFIX)):
             found[item.key] = item.etag
     if folder is not None:
         yield _with_documents(folder, found)
 
 
 def _with_documents(folder: Folder, found: dict[str, str]) -> Folder:
-    """With the manifest, the hold and the newest verdict, and what lies beside each; not the sealed manifest."""
+    """With the manifest, the hold, the newest verification result and what lies beside each; not the sealed one."""
     beginning = f"{kind_of(folder.backup_id)}/{folder.backup_id}/"
     wanted = [f"{beginning}{MANIFEST}", f"{beginning}{HOLD}", f"{beginning}{HOLD}{SEALED}"]
-    wanted += [folder.verdict, f"{folder.verdict}{SEALED}"] if folder.verdict else []
+    wanted += [folder.verification, f"{folder.verification}{SEALED}"] if folder.verification else []
     keys = [f"{key}{ending}" for key in wanted for ending in ("", SIGNATURE)]
     folder.etags = {key: found[key] for key in keys if key in found}
     return folder

@@ -1,4 +1,4 @@
-"""What the store says of itself: a backup's manifest, and the verdict of a proof. Everything else is bytes."""
+"""What the store says of itself: a backup's manifest, and the result of a verification. Everything else is bytes."""
 
 from __future__ import annotations
 
@@ -251,10 +251,10 @@ class BaseManifest(BackupManifest):
 AnyManifest = Manifest | BaseManifest
 
 
-class Verdict(_Fact):
-    """The outcome of one proof of one backup. `phases` maps a phase's name to its seconds.
+class Verification(_Fact):
+    """The result of one verification of one backup. `phases` maps a phase's name to its seconds.
 
-    `but_for`: what a proven backup does not hold, or could not be shown on the server it was restored on.
+    `but_for`: what a verified backup does not hold, or could not be shown on the server it was restored on.
     """
 
     format_version: Literal[1] = 1
@@ -271,19 +271,23 @@ class Verdict(_Fact):
     tmi_ops_version: str
     manifest_sha256: str
 
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "proven"
+
 
 SEALED_REASON = "The differences are in the encrypted record: read it on a host with the private key."
 
 
-def verdict_in_clear(verdict: Verdict) -> Verdict:
-    """Whether and when it was proven and how long that took, without a word on the content."""
-    reasons = (SEALED_REASON,) if verdict.reasons else ()
-    but_for = tuple(SEALED_REASON for _ in verdict.but_for)
-    return verdict.model_copy(update={"reasons": reasons, "but_for": but_for, "tables": 0, "rows": 0})
+def verification_in_clear(verification: Verification) -> Verification:
+    """Whether and when it was verified and how long that took, without a word on the content."""
+    reasons = (SEALED_REASON,) if verification.reasons else ()
+    but_for = tuple(SEALED_REASON for _ in verification.but_for)
+    return verification.model_copy(update={"reasons": reasons, "but_for": but_for, "tables": 0, "rows": 0})
 
 
 class BrokenRecordError(StoreError):
-    """A manifest or verdict is there but cannot be understood."""
+    """A manifest or verification result is there but cannot be understood."""
 
     default_code = Code.RECORD_UNREADABLE
 
@@ -293,7 +297,7 @@ class _Version(_Fact):
 
 
 _MANIFESTS: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
-_VERDICTS: TypeAdapter[Verdict] = TypeAdapter(Verdict)
+_VERIFICATIONS: TypeAdapter[Verification] = TypeAdapter(Verification)
 _Read = TypeVar("_Read")
 # What a logical backup's manifest says of each table and sequence.
 _OF_EACH: Mapping[str, Mapping[str, type]] = {
@@ -333,15 +337,15 @@ def parse_listed(data: bytes, where: str) -> AnyManifest:
     return manifest
 
 
-def parse_verdict(data: bytes, where: str) -> Verdict:
-    """Read a verdict's JSON; `where` names it in messages.
+def parse_verification(data: bytes, where: str) -> Verification:
+    """Read a verification result's JSON; `where` names it in messages.
 
     Raises:
-        BrokenRecordError: it was written by a newer release, or is not a verdict.
+        BrokenRecordError: it was written by a newer release, or is no verification result.
     """
-    verdict = _parse(_VERDICTS, data, where, "verdict")
-    _forget_what_was_given(verdict)
-    return verdict
+    verification = _parse(_VERIFICATIONS, data, where, "verification result")
+    _forget_what_was_given(verification)
+    return verification
 
 
 def in_clear(manifest: AnyManifest) -> AnyManifest:
@@ -354,7 +358,7 @@ def in_clear(manifest: AnyManifest) -> AnyManifest:
     return manifest.model_copy(update={"fingerprints": {}, "sequences": {}, "left_behind": ()})
 
 
-def to_json(fact: AnyManifest | Verdict) -> bytes:
+def to_json(fact: AnyManifest | Verification) -> bytes:
     """The bytes that go into the store: indented, because people read them in a disaster."""
     return fact.model_dump_json(indent=2).encode() + b"\n"
 

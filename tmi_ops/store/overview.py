@@ -25,7 +25,7 @@ from typing import Literal
 
 from tmi_ops.errors import IntegrityError, ObjectExistsError, ObjectMissingError, OpsError
 from tmi_ops.store.changes import ABANDONED, DRILLS, Change, announce, changes_in
-from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE, VERDICT_PREFIX, Folder, folders_of, kind_of, older_than
+from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE, VERIFICATION_PREFIX, Folder, folders_of, kind_of, older_than
 from tmi_ops.store.guarding import store_clock
 from tmi_ops.store.manifest import KINDS, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
@@ -154,7 +154,7 @@ class Overview:
         if of_drill and key not in self.apart:
             return None
         known = folder is not None and kind_of(backup_id) == kind and key not in folder.etags
-        if known and name.startswith((HOLD, VERDICT_PREFIX)):
+        if known and name.startswith((HOLD, VERIFICATION_PREFIX)):
             return None
         raise LookupError(key)
 
@@ -226,7 +226,7 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
     """Store what was seen as the catalogue.
 
     Args:
-        own: announcements of the caller whose deeds are done, and were before the look.
+        own: announcements of the caller whose changes are done, and were before the look.
 
     Raises:
         ObjectExistsError: somebody else wrote it since the look.
@@ -253,7 +253,7 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
 
 
 def rebuild(store: ObjectStore) -> Overview:
-    """Make the catalogue anew from the manifests, verdicts, holds and drills themselves.
+    """Make the catalogue anew from the manifests, verification results, holds and drills themselves.
 
     Raises:
         UntrustedError, StoreError: it may not be written here, or the store failed.

@@ -128,7 +128,7 @@ def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[st
 def catalogue_went_back(store: ObjectStore, made_at: datetime) -> bool:
     """Whether the catalogue is an older one than this machine has seen, or from the future; remember the newest.
 
-    An older one, put back, is signed as it ever was, and lacks whatever was found since: a proof that failed.
+    An older one, put back, is signed as it ever was, and lacks whatever was found since: a verification that failed.
     """
     if not store.trust.is_pinned or store.seen_file is None:
         return False

@@ -1,7 +1,7 @@
 """The catalogue as one object, `catalogue/backups.zst`: folders of backups, and the documents in them, byte for byte.
 
 It is derived and never the truth: each document lies in it with its own signature, which is checked as if it had been
-read from its place, so the catalogue can call nothing proven that no prover signed. What it could do, to leave
+read from its place, so the catalogue can call nothing verified that no prover signed. What it could do, to leave
 something out, is noticed by listing names (`overview.py`); an older one in the place of a newer one, which would hide
 what was found since, by the newest that this machine has seen. `tmi-ops catalogue rebuild` makes it anew.
 
@@ -100,7 +100,7 @@ class _Folder(BaseModel):
     objects: int
     touched_at: AwareDatetime
     manifest_at: AwareDatetime | None
-    verdict: str | None
+    verification: str | None
     held: bool
     parts: int | None = None
 
@@ -132,7 +132,7 @@ def encoded(catalogue: StoredCatalogue) -> bytes:
                 objects=folder.objects,
                 touched_at=folder.touched_at,
                 manifest_at=folder.manifest_at,
-                verdict=folder.verdict,
+                verification=folder.verification,
                 held=folder.held,
                 parts=folder.parts,
             )
@@ -159,10 +159,10 @@ def _understood(plain: bytes) -> StoredCatalogue | None:
     folders: dict[str, Folder] = {}
     for one in header.folders:
         kind = kind_of(one.id)
-        if kind is None or not (one.verdict or f"{kind}/{one.id}/").startswith(f"{kind}/{one.id}/"):
+        if kind is None or not (one.verification or f"{kind}/{one.id}/").startswith(f"{kind}/{one.id}/"):
             return None
         folders[one.id] = Folder(
-            one.id, one.size, one.objects, one.touched_at, one.manifest_at, one.verdict, one.held, one.parts
+            one.id, one.size, one.objects, one.touched_at, one.manifest_at, one.verification, one.held, one.parts
         )
     documents: dict[str, Document] = {}
     for key, etag, length in header.documents:

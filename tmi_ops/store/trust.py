@@ -32,7 +32,7 @@ from tmi_ops.store.minisign import (
 Role = Literal["writer", "prover", "pruner"]
 Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL", "reading", "catalogue"]
 ROLES: tuple[Role, ...] = ("writer", "prover", "pruner")
-# Who may say what. A stolen writer key can call nothing proven.
+# Who may say what. A stolen writer key can call nothing verified.
 SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
     "backup": ("writer",),
     "restore point": ("writer",),

@@ -1,6 +1,6 @@
 """What the metadata of whole segments says, of many segments in one object: `wal/<system identifier>/links/...`.
 
-So a proof of the archive takes a request for `SEGMENTS` segments instead of one each. It is derived: each segment's
+So a check of the archive takes a request for `SEGMENTS` segments instead of one each. It is derived: each segment's
 metadata stands in it with its own signature, and counts for an object only while a listing shows the one that was
 looked at: the same ETag, size and time. A receiver writes a chapter when it has stored the last of its segments, `wal
 gaps` when it has read one that was not there. One that is missing, or of which something changed, costs requests, no

@@ -189,7 +189,7 @@ class Uploads:
         os.close(self._waker)
 
     def _write_chapter(self, segment: Segment) -> None:
-        """For whoever proves the archive; without it each segment is asked."""
+        """For the check of the archive; without it each segment is asked."""
         with suppress(OpsError):
             write_chapter(self._store, self._system_identifier, place_of(segment), segment.size)
 

@@ -10,8 +10,8 @@ import pytest
 from tmi_ops.access.declared import RoleKind
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.backup.logical import back_up_logical
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.examine import Examination, examine
-from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.migration import migrate

@@ -53,7 +53,7 @@ def test_a_database_of_the_same_name_on_another_server_is_not_protected_by_its_b
     write_backups(store, 2, segments=10)
     settings = load_settings({"POSTGRES_DB": "tmi", "TMI_ENV": "development"})
     ours = read_protection(settings, store, CLUSTER)
-    assert (bool(ours.base), bool(ours.logical), ours.proven) == (True, True, True)
+    assert (bool(ours.base), bool(ours.logical), ours.verified) == (True, True, True)
     assert read_protection(settings, store, "7000000000000000002") == Protection()
 
 

@@ -17,7 +17,7 @@ EVERYTHING = Surroundings(
     bucket=True,
     has_keys=True,
     wants_keys=True,
-    protection=Protection("base", "logical", proven=True, drilled_at=datetime(2026, 11, 28, tzinfo=UTC)),
+    protection=Protection("base", "logical", verified=True, drilled_at=datetime(2026, 11, 28, tzinfo=UTC)),
 )
 
 
@@ -62,7 +62,7 @@ def test_units_are_a_step_for_who_wants_them_and_done_once_they_are_written() ->
     [
         (Protection("base", None), [StepName.WAL, StepName.LOGICAL, StepName.VERIFICATION, StepName.DRILL]),
         (Protection("base", "logical"), [StepName.WAL, StepName.VERIFICATION, StepName.DRILL]),
-        (Protection("base", "logical", proven=True), [StepName.WAL, StepName.DRILL]),
+        (Protection("base", "logical", verified=True), [StepName.WAL, StepName.DRILL]),
     ],
 )
 def test_after_an_interruption_it_goes_on_from_what_is_there(protection: Protection, left: list[StepName]) -> None:

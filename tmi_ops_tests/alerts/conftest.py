@@ -60,7 +60,7 @@ def alert_settings(store_settings: StoreSettings, hook: Webhook, tmp_path: Path)
 
 
 @pytest.fixture
-def desk(alert_settings: Settings, clock: Clock) -> AlertService:
+def service(alert_settings: Settings, clock: Clock) -> AlertService:
     return AlertService(alert_settings, clock)
 
 

@@ -49,14 +49,14 @@ def tmi_ops(settings_in_process: Settings, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_open_alerts_are_shown_worst_first_with_what_to_do_and_who_was_told(
-    tmi_ops: Command, desk: AlertService, hook: Webhook
+    tmi_ops: Command, service: AlertService, hook: Webhook
 ) -> None:
     assert tmi_ops("alerts")[:2] == (0, "No alert is open in production.\n")
-    desk.raise_alert(alert(Severity.CRITICAL))
+    service.raise_alert(alert(Severity.CRITICAL))
     hook.status = 500
-    desk.raise_alert(alert(key="slot-lag"))
-    desk.raise_alert(alert(key="past"))
-    desk.resolve("past", "It passed.")
+    service.raise_alert(alert(key="slot-lag"))
+    service.raise_alert(alert(key="past"))
+    service.resolve("past", "It passed.")
     code, said, _ = tmi_ops("alerts")
     assert code == 0
     assert said.index("CRITICAL") < said.index("WARNING")
@@ -73,8 +73,8 @@ def test_open_alerts_are_shown_worst_first_with_what_to_do_and_who_was_told(
     assert "past, rpo, slot-lag" in complaint
 
 
-def test_json_carries_every_alert_with_its_history(tmi_ops: Command, desk: AlertService) -> None:
-    desk.raise_alert(alert())
+def test_json_carries_every_alert_with_its_history(tmi_ops: Command, service: AlertService) -> None:
+    service.raise_alert(alert())
     (record,) = json.loads(tmi_ops("alerts", "--json")[1])
     assert record["alert"]["key"] == "rpo"
     assert record["notices"][0]["deliveries"][0]["state"] == "delivered"
@@ -98,19 +98,19 @@ def test_a_test_goes_to_those_who_hear_of_the_severity_and_is_remembered_nowhere
 
 
 def test_an_alert_is_ended_by_hand_and_those_who_were_told_hear_why(
-    tmi_ops: Command, desk: AlertService, hook: Webhook, clock: Clock
+    tmi_ops: Command, service: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     assert tmi_ops("alert", "resolve", "rpo", "--reason", "x")[0] == 1
-    desk.raise_alert(alert())
+    service.raise_alert(alert())
     assert tmi_ops("alert", "resolve", "rpo", "--reason", " ")[0] == 2
     assert tmi_ops("alert", "resolve", "rpo", "--reason", "The disk was enlarged.")[0] == 0
     assert "What helped: The disk was enlarged." in hook.requests[-1].message["message"]
 
 
 def test_without_the_store_this_machines_memory_is_shown_and_said_to_be_that(
-    tmi_ops: Command, desk: AlertService, monkeypatch: pytest.MonkeyPatch
+    tmi_ops: Command, service: AlertService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.raise_alert(alert())
+    service.raise_alert(alert())
     monkeypatch.setenv("TMI_OPS_S3_ENDPOINT_URL", "http://127.0.0.1:1")
     code, said, complaint = tmi_ops("alerts")
     assert code == 2

@@ -23,10 +23,10 @@ def test_of_many_machines_that_raise_and_end_an_alert_at_once_one_tells(
         AlertService(alert_settings.model_copy(update={"home": tmp_path / str(number)}), clock)
         for number in range(MACHINES)
     ]
-    _at_once([lambda desk=desk: desk.raise_alert(alert()) for desk in desks])  # type: ignore[misc]
+    _at_once([lambda service=service: service.raise_alert(alert()) for service in desks])  # type: ignore[misc]
     assert len(hook.requests) == 1
     clock.forward(minutes=1)
-    _at_once([lambda desk=desk: desk.resolve("rpo", "It passed.") for desk in desks])  # type: ignore[misc]
+    _at_once([lambda service=service: service.resolve("rpo", "It passed.") for service in desks])  # type: ignore[misc]
     assert len(hook.requests) == 2
 
 
@@ -35,18 +35,18 @@ def test_of_many_threads_and_processes_of_one_machine_one_tells_though_there_is_
 ) -> None:
     nowhere = alert_settings.model_copy(update={"store": alert_settings.store.model_copy(update={"bucket": None})})
     desks = [AlertService(nowhere, clock) for _ in range(3)]
-    _at_once([lambda desk=desk: desk.raise_alert(alert()) for desk in desks * 2])  # type: ignore[misc]
+    _at_once([lambda service=service: service.raise_alert(alert()) for service in desks * 2])  # type: ignore[misc]
     assert len(hook.requests) == 1
 
 
-def _at_once(deeds: list) -> None:  # type: ignore[type-arg]
-    barrier = threading.Barrier(len(deeds))
+def _at_once(actions: list) -> None:  # type: ignore[type-arg]
+    barrier = threading.Barrier(len(actions))
 
-    def run(deed) -> None:  # type: ignore[no-untyped-def]
+    def run(action) -> None:  # type: ignore[no-untyped-def]
         barrier.wait()
-        deed()
+        action()
 
-    threads = [threading.Thread(target=run, args=(deed,)) for deed in deeds]
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -44,8 +44,8 @@ def test_an_alert_goes_out_without_the_store_once_and_is_in_the_store_when_it_is
     assert len(hook.requests) == 1
     assert stored_keys(alert_settings.store) == []
     wire.mend()
-    desk = AlertService(far_settings, clock)
-    assert desk.raise_alert(alert(key="store-unreachable")).sent is None
+    service = AlertService(far_settings, clock)
+    assert service.raise_alert(alert(key="store-unreachable")).sent is None
     elsewhere = AlertService(alert_settings.model_copy(update={"home": tmp_path / "another"}), clock)
     (record,) = elsewhere.records()
     assert record.notices[0].deliveries[0].state is DeliveryState.DELIVERED
@@ -57,18 +57,18 @@ def test_an_alert_goes_out_without_the_store_once_and_is_in_the_store_when_it_is
 def test_an_alert_that_was_told_before_the_store_failed_is_not_told_again(
     far_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock
 ) -> None:
-    desk = AlertService(far_settings, clock)
-    desk.raise_alert(alert())
+    service = AlertService(far_settings, clock)
+    service.raise_alert(alert())
     wire.cut()
-    assert desk.raise_alert(alert()).sent is None
-    assert desk.raise_alert(alert(Severity.CRITICAL)).sent is NoticeKind.ESCALATED
-    assert desk.book.problem is not None
+    assert service.raise_alert(alert()).sent is None
+    assert service.raise_alert(alert(Severity.CRITICAL)).sent is NoticeKind.ESCALATED
+    assert service.book.problem is not None
     clock.forward(minutes=1)
-    assert desk.resolve("rpo", "It passed.").sent is NoticeKind.RESOLVED
+    assert service.resolve("rpo", "It passed.").sent is NoticeKind.RESOLVED
     wire.mend()
-    assert desk.resolve("rpo", "It passed.").sent is None
-    assert desk.book.problem is None
-    (record,) = desk.records()
+    assert service.resolve("rpo", "It passed.").sent is None
+    assert service.book.problem is None
+    (record,) = service.records()
     assert not record.is_open
     assert [notice.kind for notice in record.notices] == ["opened", "escalated", "resolved"]
     assert len(hook.requests) == 3
@@ -77,15 +77,15 @@ def test_an_alert_that_was_told_before_the_store_failed_is_not_told_again(
 def test_the_store_fails_between_the_claim_and_the_outcome(
     far_settings: Settings, wire: TcpRelay, hook: Webhook, clock: Clock
 ) -> None:
-    desk = AlertService(far_settings, clock)
-    (channel,) = desk.channels
+    service = AlertService(far_settings, clock)
+    (channel,) = service.channels
 
     def cut_then_send(message: object) -> str:
         wire.cut()
         return channel.send(message)  # type: ignore[arg-type]
 
-    desk.channels[0] = type(channel)(channel.name, channel.hears, cut_then_send)
-    desk.raise_alert(alert())
+    service.channels[0] = type(channel)(channel.name, channel.hears, cut_then_send)
+    service.raise_alert(alert())
     wire.mend()
     clock.forward(minutes=10)
     assert AlertService(far_settings, clock).raise_alert(alert()).sent is None
@@ -96,13 +96,13 @@ def test_a_store_that_is_not_asked_for_a_while_costs_no_second_wait(
     far_settings: Settings, wire: TcpRelay, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book, "STORE_PAUSE_S", 3600.0)
-    desk = AlertService(far_settings, clock)
+    service = AlertService(far_settings, clock)
     wire.cut()
-    desk.raise_alert(alert())
+    service.raise_alert(alert())
     wire.mend()
-    desk.raise_alert(alert(key="another"))
-    assert desk.book.problem is not None
-    assert {record.alert.key for record in desk.records()} == {"rpo", "another"}
+    service.raise_alert(alert(key="another"))
+    assert service.book.problem is not None
+    assert {record.alert.key for record in service.records()} == {"rpo", "another"}
 
 
 def test_neither_the_store_nor_the_disk_takes_it_and_it_is_sent_nevertheless(
@@ -110,18 +110,18 @@ def test_neither_the_store_nor_the_disk_takes_it_and_it_is_sent_nevertheless(
 ) -> None:
     (tmp_path / "a-file").write_text("")
     nowhere = alert_settings.store.model_copy(update={"bucket": None})
-    desk = AlertService(alert_settings.model_copy(update={"store": nowhere, "home": tmp_path / "a-file"}), clock)
-    assert desk.raise_alert(alert()).sent is NoticeKind.OPENED
+    service = AlertService(alert_settings.model_copy(update={"store": nowhere, "home": tmp_path / "a-file"}), clock)
+    assert service.raise_alert(alert()).sent is NoticeKind.OPENED
     assert len(hook.requests) == 1
 
 
 def test_a_record_that_cannot_be_read_is_replaced(
-    alert_settings: Settings, desk: AlertService, hook: Webhook, tmp_path: Path
+    alert_settings: Settings, service: AlertService, hook: Webhook, tmp_path: Path
 ) -> None:
     store = alert_settings.store
     write_raw(store, f"{store.prefix}/production/alerts/rpo.json", b"{ half a rec")
-    assert desk.raise_alert(alert()).sent is NoticeKind.OPENED
-    assert len(desk.records()) == 1
+    assert service.raise_alert(alert()).sent is NoticeKind.OPENED
+    assert len(service.records()) == 1
 
 
 def test_a_channel_whose_address_makes_no_sense_fails_alone(

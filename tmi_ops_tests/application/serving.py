@@ -61,9 +61,9 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         """Requests are not worth a line each."""
 
-    def _answer(self, deed: Any) -> None:
+    def _answer(self, action: Any) -> None:
         try:
-            status, content = deed()
+            status, content = action()
         except (psycopg.Error, RedisError) as error:
             status, content = HTTPStatus.SERVICE_UNAVAILABLE, f"{type(error).__name__}: {error}"
         body = json.dumps(content).encode()

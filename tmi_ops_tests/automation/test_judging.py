@@ -126,7 +126,7 @@ def test_a_run_of_a_job_that_comes_often_may_not_wait_long_and_no_run_waits_for_
     catch_up = replace(NIGHTLY, name="wal_catch_up_within_the_rpo", crons=("*/3 * * * *",))
     facts = replace(WELL, instigators=(catch_up,))
     assert pace_of(facts, "wal_catch_up", "UTC") == 10 * MINUTE
-    assert pace_of(facts, "prove_backup", "UTC") == timedelta(hours=6)
+    assert pace_of(facts, "verify_backup", "UTC") == timedelta(hours=6)
     weekly = replace(NIGHTLY, name="weekly_recovery_drill", crons=("0 4 * * 0",))
     assert pace_of(replace(WELL, instigators=(weekly,)), "recovery_drill", "UTC") == DAY
 

@@ -87,7 +87,7 @@ def test_a_backup_is_of_one_moment_while_the_source_changes(source: Settings, st
         writer.join()
     from tmi_ops.recovery.verify import verify_backup
 
-    assert verify_backup(source, store, manifest, SilentReport()).verdict.reasons == ()
+    assert verify_backup(source, store, manifest, SilentReport()).verification.reasons == ()
 
 
 def test_no_password_verifier_reaches_an_unencrypted_store(source: Settings, store: ObjectStore) -> None:

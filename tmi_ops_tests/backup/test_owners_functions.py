@@ -78,7 +78,7 @@ def test_a_backup_its_proof_and_a_restore_point_run_nothing_of_it(
     store = open_store(settings.store, settings.environment)
     manifest = back_up_logical(settings, store, "custom", SilentReport())
     assert manifest.fingerprints["public.innocent"].rows == 1
-    assert verify_backup(settings, store, manifest, SilentReport()).verdict.reasons == ()
+    assert verify_backup(settings, store, manifest, SilentReport()).verification.reasons == ()
     point = create_restore_point(settings, store, f"before-{secrets.token_hex(4)}", SilentReport())
     assert point.fingerprints["public.innocent"].rows == 1
     assert compare_databases(database, database, programs, SilentReport()).equal

@@ -10,22 +10,22 @@ from benchmarks.cost.history import _base, _logical
 from tmi_ops.cli.backup import _backups_table
 from tmi_ops.cli.terminal import in_columns, out
 from tmi_ops.store.catalogue import CatalogueEntry
-from tmi_ops.store.manifest import Outcome, Verdict
+from tmi_ops.store.manifest import Outcome, Verification
 
 NOW = datetime.now(UTC)
 
 
-def judged(outcome: Outcome, *reasons: str) -> Verdict:
-    return Verdict(
+def judged(outcome: Outcome, *reasons: str) -> Verification:
+    return Verification(
         backup_id="x", outcome=outcome, reasons=reasons, verified_at=NOW, restore_seconds=20.0, server_version="17.1",
         tmi_ops_version="0", manifest_sha256="0" * 64,
     )  # fmt: skip
 
 
-def shown(width: int, monkeypatch: pytest.MonkeyPatch, *verdicts: Verdict | None) -> list[str]:
+def shown(width: int, monkeypatch: pytest.MonkeyPatch, *verifications: Verification | None) -> list[str]:
     entries = [
-        CatalogueEntry(_logical(f"20261127T020000Z-logical-000{number}", NOW - timedelta(hours=5)), verdict)
-        for number, verdict in enumerate(verdicts)
+        CatalogueEntry(_logical(f"20261127T020000Z-logical-000{number}", NOW - timedelta(hours=5)), verification)
+        for number, verification in enumerate(verifications)
     ]
     entries.append(CatalogueEntry(_base("20261127T010000Z-base-0009", NOW - timedelta(days=3, hours=1), 0, 1, 5), None))
     monkeypatch.setattr(out, "_width", width)

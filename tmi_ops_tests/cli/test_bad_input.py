@@ -126,9 +126,9 @@ def test_an_encrypted_backup_is_proven_with_the_private_key_and_refused_without(
     assert run(settings, "migrate", **encrypted).returncode == 0
     assert run(settings, "backup", "logical", **encrypted).returncode == 0
     assert_explained(run(settings, "verify", "latest", **encrypted), "TMI_OPS_AGE_IDENTITY_FILE")
-    proven = run(settings, "verify", "latest", **encrypted, TMI_OPS_AGE_IDENTITY_FILE=str(keys.identity_file))
-    assert proven.returncode == 0, proven.stderr
+    verified = run(settings, "verify", "latest", **encrypted, TMI_OPS_AGE_IDENTITY_FILE=str(keys.identity_file))
+    assert verified.returncode == 0, verified.stderr
     (entry,) = list_backups(open_store(settings.store, settings.environment))
     assert entry.manifest.encrypted
-    assert entry.verdict is not None
-    assert entry.verdict.outcome == "proven"
+    assert entry.verification is not None
+    assert entry.verification.outcome == "proven"

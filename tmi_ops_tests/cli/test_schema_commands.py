@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tmi_ops.health.last_reading import SavedFile
-from tmi_ops.health.record import last_verdicts
+from tmi_ops.health.record import last_answers
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.locking import MIGRATION_LOCK
@@ -59,7 +59,7 @@ def test_check_of_an_empty_database_exits_1_and_says_what_to_do(database: Postgr
     checked = tmi_ops(database, "check")
     assert checked.returncode == 1
     assert "52 errors" in checked.stdout
-    kept = last_verdicts(SavedFile(Path(".tmi-ops/development/health/last-reading.json")))
+    kept = last_answers(SavedFile(Path(".tmi-ops/development/health/last-reading.json")))
     assert kept is not None
     assert kept.schema_findings is not None
     assert "52 errors" in kept.schema_findings.summary
@@ -72,11 +72,11 @@ def test_check_as_json_is_the_whole_verdict(database: PostgresSettings) -> None:
         connection.execute("DROP TABLE timmy_usage")
     checked = tmi_ops(database, "check", "--json")
     assert checked.returncode == 1
-    verdict = json.loads(checked.stdout)
-    assert verdict["ok"] is False
-    assert verdict["database"] == database.database
-    assert verdict["tables"]["groups"] == 6
-    assert verdict["findings"][0] == {
+    validation = json.loads(checked.stdout)
+    assert validation["ok"] is False
+    assert validation["database"] == database.database
+    assert validation["tables"]["groups"] == 6
+    assert validation["findings"][0] == {
         "level": "ERROR",
         "rule": "missing_table",
         "table": "timmy_usage",
@@ -88,7 +88,7 @@ def test_check_as_json_is_the_whole_verdict(database: PostgresSettings) -> None:
         "cause": "",
         "advice": {"text": "", "sql": [], "command": []},
     }
-    assert {one["level"] for one in verdict["findings"]} == {"ERROR", "INFO", "DEBUG"}
+    assert {one["level"] for one in validation["findings"]} == {"ERROR", "INFO", "DEBUG"}
 
 
 def test_details_are_shown_when_asked_for(database: PostgresSettings) -> None:
@@ -103,7 +103,7 @@ def test_half_of_a_migration_is_shown_as_such_and_not_kept_for_the_status(databa
         checked = tmi_ops(database, "check", "--json")
     assert json.loads(checked.stdout)["during_migration"]
     assert "a migration is changing this schema" in checked.stderr
-    assert last_verdicts(SavedFile(Path(".tmi-ops/development/health/last-reading.json"))) is None
+    assert last_answers(SavedFile(Path(".tmi-ops/development/health/last-reading.json"))) is None
 
 
 def test_validate_only_validates(database: PostgresSettings) -> None:

@@ -19,7 +19,7 @@ from tmi_ops_tests.objectives.facts import NOW, ago, facts, reach
 from tmi_ops_tests.objectives.statuses import a_status
 from tmi_ops_tests.variables import variables_of
 
-LATE = facts(proven=reach(ago(minutes=40)), newest=reach(ago(minutes=40)), receiver=None)
+LATE = facts(verified=reach(ago(minutes=40)), newest=reach(ago(minutes=40)), receiver=None)
 
 
 def shown(*seen: Seen) -> str:

@@ -70,9 +70,11 @@ def test_a_drill_to_a_restore_point_proves_every_row_and_leaves_evidence_and_not
     for key in evidence_keys(evidence):
         assert b"<!doctype html>" in store.get_bytes(f"{key}.html")
         assert store.get_bytes(f"{key}.json").startswith(b"{")
-    verdict = next(entry.verdict for entry in list_backups(store) if entry.manifest.backup_id == lived.base.backup_id)
-    assert verdict is not None
-    assert (verdict.outcome, verdict.restore_seconds) == ("proven", evidence.recovery_seconds)
+    verification = next(
+        entry.verification for entry in list_backups(store) if entry.manifest.backup_id == lived.base.backup_id
+    )
+    assert verification is not None
+    assert (verification.outcome, verification.restore_seconds) == ("proven", evidence.recovery_seconds)
 
 
 def test_a_random_drill_is_the_same_one_again_with_its_seed(lived: Lived) -> None:
@@ -106,8 +108,8 @@ def test_a_damaged_base_backup_fails_the_drill_is_marked_and_never_begun_with_ag
     assert {check.outcome for check in evidence.checks[1:7]} == {"not run"}
     assert evidence.copy_ is None
     (entry,) = list_backups(store, kinds=("base",))
-    assert entry.verdict is not None
-    assert entry.verdict.outcome == "failed"
+    assert entry.verification is not None
+    assert entry.verification.outcome == "failed"
     with pytest.raises(RecoveryError, match="No base backup"):
         drill(own)
     assert list_drills(store) == [evidence.drill_id]
@@ -124,7 +126,9 @@ def test_a_beat_that_the_source_has_and_the_copy_has_otherwise_fails_the_drill(l
     assert evidence.outcome == "failed"
     assert evidence.check("heartbeat").outcome == "failed"
     assert "different histories" in evidence.check("heartbeat").findings[0]
-    assert not [entry for entry in list_backups(open_store(own.store, own.environment)) if entry.verdict is not None]
+    assert not [
+        entry for entry in list_backups(open_store(own.store, own.environment)) if entry.verification is not None
+    ]
 
 
 def test_missed_objectives_fail_the_drill_of_a_sound_backup(own: Settings) -> None:

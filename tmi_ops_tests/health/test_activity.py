@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.probes.locks import Blocked
 from tmi_ops.health.probes.sessions import Connections, Sessions
-from tmi_ops.health.verdict import Cause
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import FLUSH, counters, eventually, in_background, probe, run_on
 

@@ -12,12 +12,12 @@ import pytest
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.errors import DatabaseError, SettingsError
+from tmi_ops.health.answer import Cause, Reading, answer
 from tmi_ops.health.examine import Examination, HealthReport, ask, chosen, examine, timeout_of
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.registry import PROBES
 from tmi_ops.health.session import ProbeSession
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Cause, Reading, verdict
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import DEBIAN_ROOT, Programs, program_version
 from tmi_ops.progress import SilentReport
@@ -110,7 +110,7 @@ def asking(query: str) -> Probe[Reading]:
         return Reading()
 
     def judge(_reading: Reading, _thresholds: Thresholds) -> Answer:
-        return verdict(Outcome.OK, "asked")
+        return answer(Outcome.OK, "asked")
 
     return Probe("asking", Area.ACTIVITY, "", "", Thresholds(1, 2, ""), read, judge)
 

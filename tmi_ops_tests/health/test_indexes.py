@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.probes.index_use import OBSERVED_LONG_ENOUGH_S, UnindexedKeys, UnusedIndexes, judge_unused
 from tmi_ops.health.probes.indexes import DuplicateIndexes, InvalidIndexes
-from tmi_ops.health.verdict import Cause
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import FLUSH, eventually, in_background, probe, run_on
 

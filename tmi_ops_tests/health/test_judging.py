@@ -54,16 +54,16 @@ def test_connections_are_judged_by_what_ordinary_roles_may_use(used: int, status
 @pytest.mark.parametrize(("free", "status"), [(21, Outcome.OK), (20, Outcome.WARNING), (10, Outcome.CRITICAL)])
 def test_disk_space_is_judged_by_the_fullest_filesystem(free: int, status: Outcome) -> None:
     reading = DiskSpace((Filesystem("WAL", "/wal", 100 * GIGA, free * GIGA), Filesystem("data", "/", GIGA, GIGA)))
-    verdict = judge_disk(reading, LIMITS["disk_space"])
-    assert verdict.outcome is status
-    assert f"{free}.0 GB free (WAL: /wal)" in verdict.seen
+    answer = judge_disk(reading, LIMITS["disk_space"])
+    assert answer.outcome is status
+    assert f"{free}.0 GB free (WAL: /wal)" in answer.seen
     assert reading.numbers()["disk free (GB)"] == 1.0  # the same unit in the plot
 
 
 def test_checksums_that_are_off_are_a_warning_with_how_to_switch_them_on() -> None:
-    verdict = judge_checksums(Checksums(False, 0, None, ()), LIMITS["checksum_failures"])
-    assert verdict.outcome is Outcome.WARNING
-    assert "pg_checksums --enable" in verdict.advice.command[0]
+    answer = judge_checksums(Checksums(False, 0, None, ()), LIMITS["checksum_failures"])
+    assert answer.outcome is Outcome.WARNING
+    assert "pg_checksums --enable" in answer.advice.command[0]
 
 
 def waiter(pid: int, *blockers: int) -> Waiter:
@@ -80,9 +80,9 @@ def test_a_long_queue_is_followed_to_its_roots_and_a_circle_has_none() -> None:
 
 def test_a_prepared_transaction_in_the_way_is_not_to_be_terminated() -> None:
     party = Party(7, "app", "tmi", "active", "")
-    verdict = judge_blocked(Blocked((waiter(7, 0),), {7: party}), LIMITS["blocked_sessions"])
-    assert "a prepared transaction" in verdict.seen
-    assert "terminate" not in " ".join(verdict.advice.sql)
+    answer = judge_blocked(Blocked((waiter(7, 0),), {7: party}), LIMITS["blocked_sessions"])
+    assert "a prepared transaction" in answer.seen
+    assert "terminate" not in " ".join(answer.advice.sql)
 
 
 def test_few_transactions_or_blocks_are_not_judged_by_percentage() -> None:
@@ -105,9 +105,9 @@ def test_a_burst_of_a_minute_is_not_taken_for_a_day_of_growth() -> None:
     minute = Sizes("tmi", {"tmi": 1e9}, (), growth_s=60, growth=1.0 * GIGA, table_growth={})
     assert judge_sizes(minute, LIMITS["sizes"]).outcome is Outcome.OK
     day = Sizes("tmi", {"tmi": 1e9}, (), growth_s=86400, growth=6.0 * GIGA, table_growth={"threats": 5.0 * GIGA})
-    verdict = judge_sizes(day, LIMITS["sizes"])
-    assert verdict.outcome is Outcome.WARNING
-    assert "most of it in threats (5.0 GB)" in verdict.advice.text
+    answer = judge_sizes(day, LIMITS["sizes"])
+    assert answer.outcome is Outcome.WARNING
+    assert "most of it in threats (5.0 GB)" in answer.advice.text
 
 
 def test_waste_in_something_small_is_not_judged() -> None:
@@ -144,11 +144,11 @@ def test_wraparound_names_what_holds_freezing_back_and_what_to_freeze_where() ->
     half = LAST_AGE // 2 + 1
     held = wraparound(DatabaseAge("tmi", True, True, half), holders=(Aged("slot old", half), Aged("pid 7 (app)", 9)))
     limits = LIMITS["transaction_wraparound"]
-    verdict = judge_wraparound(held, limits)
-    assert verdict.outcome is Outcome.CRITICAL
-    assert verdict.advice.text.startswith("end what blocks freezing (slot old, ")
-    assert "pid 7" not in verdict.advice.text
-    assert verdict.advice.sql == ("VACUUM (FREEZE, VERBOSE) public.t;",)
+    answer = judge_wraparound(held, limits)
+    assert answer.outcome is Outcome.CRITICAL
+    assert answer.advice.text.startswith("end what blocks freezing (slot old, ")
+    assert "pid 7" not in answer.advice.text
+    assert answer.advice.sql == ("VACUUM (FREEZE, VERBOSE) public.t;",)
     other = judge_wraparound(wraparound(DatabaseAge("other", False, True, half)), limits)
     assert other.advice.command == ("vacuumdb --freeze --dbname other",)
     closed = judge_wraparound(
@@ -164,9 +164,9 @@ def test_few_checkpoints_are_not_judged() -> None:
 
 def test_checkpoints_of_long_ago_do_not_count_once_there_were_enough_since() -> None:
     since = Change(86400, {"timed": 280, "requested": 8})
-    verdict = judge_checkpoints(Checkpoints(300, 900, since, "1GB", "5min"), LIMITS["checkpoints"])
-    assert verdict.outcome is Outcome.OK
-    assert verdict.seen == "288 checkpoints in the last 24 h, 3 % of them requested"
+    answer = judge_checkpoints(Checkpoints(300, 900, since, "1GB", "5min"), LIMITS["checkpoints"])
+    assert answer.outcome is Outcome.OK
+    assert answer.seen == "288 checkpoints in the last 24 h, 3 % of them requested"
 
 
 def archiver(**changes: object) -> Archiver:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tmi_ops.errors import SettingsError
+from tmi_ops.health.answer import CannotTell, Cause, Reading
 from tmi_ops.health.examine import Examined, unknown
 from tmi_ops.health.maintenance.limits import Limits, parse_window
 from tmi_ops.health.maintenance.planning import PROBES, plan_maintenance
@@ -18,7 +19,6 @@ from tmi_ops.health.probes.sessions import Session, Sessions
 from tmi_ops.health.probes.vacuum import Statistics, TableUpkeep, Upkeep
 from tmi_ops.health.probes.wraparound import LAST_AGE, Aged, DatabaseAge, Wraparound
 from tmi_ops.health.registry import PROBES as ALL_PROBES
-from tmi_ops.health.verdict import CannotTell, Cause, Reading
 
 MEGA = 1024**2
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

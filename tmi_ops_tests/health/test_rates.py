@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tmi_ops.health.answer import CannotTell, Cause
 from tmi_ops.health.counters import CounterGroup, Counters, Window
 from tmi_ops.health.last_reading import (
     Kept,
@@ -19,7 +20,6 @@ from tmi_ops.health.last_reading import (
     remember,
     window,
 )
-from tmi_ops.health.verdict import CannotTell, Cause
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import open_store
 
@@ -103,25 +103,25 @@ def test_a_person_looking_twice_does_not_shorten_the_next_window() -> None:
 
 
 @pytest.fixture(params=["store", "home"])
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> SavedText:
+def saved(request: pytest.FixtureRequest, tmp_path: Path) -> SavedText:
     if request.param == "home":
         return SavedFile(tmp_path / "home" / "health" / "last-reading.json")
     return SavedObject(open_store(request.getfixturevalue("store_settings"), "development"))
 
 
-def test_what_is_kept_comes_back_whole(shelf: SavedText) -> None:
-    assert recall(shelf) is None
-    assert remember(shelf, Window(reading(commits=7, reset=NOON)))
-    kept = recall(shelf)
+def test_what_is_kept_comes_back_whole(saved: SavedText) -> None:
+    assert recall(saved) is None
+    assert remember(saved, Window(reading(commits=7, reset=NOON)))
+    kept = recall(saved)
     assert kept is not None
     assert kept.last == reading(commits=7, reset=NOON)
 
 
-def test_what_cannot_be_read_is_as_if_nothing_were_kept_and_is_replaced(shelf: SavedText) -> None:
-    shelf.put(b'{"version": 99}')
-    assert recall(shelf) is None
-    assert remember(shelf, Window(reading()))
-    assert recall(shelf) is not None
+def test_what_cannot_be_read_is_as_if_nothing_were_kept_and_is_replaced(saved: SavedText) -> None:
+    saved.put(b'{"version": 99}')
+    assert recall(saved) is None
+    assert remember(saved, Window(reading()))
+    assert recall(saved) is not None
 
 
 def test_the_reading_goes_into_the_store_below_the_environment(settings: Settings) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.examine import Examination, examine
-from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.cluster import RunningCluster, free_port, start_cluster
 from tmi_ops.postgres.connections import connect, libpq_environment
 from tmi_ops.postgres.programs import Programs, run_program

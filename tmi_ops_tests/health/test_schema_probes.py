@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.examine import Examination, examine
-from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.locking import MIGRATION_LOCK

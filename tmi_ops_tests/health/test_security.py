@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.probes.security import Encryption, FailedLogins
-from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs

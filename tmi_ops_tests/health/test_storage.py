@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.probes.bloat import Bloat
 from tmi_ops.health.probes.disk import DiskSpace
 from tmi_ops.health.probes.sizes import Sizes
-from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tmi_ops.checks.finding import Outcome
+from tmi_ops.health.answer import Cause
 from tmi_ops.health.probes.wal import Archiver
-from tmi_ops.health.verdict import Cause
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.settings import PostgresSettings
 from tmi_ops_tests.health.conftest import counters, eventually, probe

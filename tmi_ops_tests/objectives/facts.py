@@ -30,9 +30,9 @@ def ago(**span: float) -> datetime:
     return NOW - timedelta(**span)
 
 
-def reach(at: datetime, means: Any = "WAL", *, proven: bool = True, missing: str | None = None) -> Reach:
+def reach(at: datetime, means: Any = "WAL", *, verified: bool = True, missing: str | None = None) -> Reach:
     backup_id = DUMP if means == "logical backup" else BASE
-    return Reach(at, means, backup_id, proven, "snapshot" if means == "logical backup" else "receiver", missing)
+    return Reach(at, means, backup_id, verified, "snapshot" if means == "logical backup" else "receiver", missing)
 
 
 def slot(**changes: Any) -> SlotFacts:
@@ -110,15 +110,15 @@ def drill(**changes: Any) -> DrillMeasure:
 
 
 def dump(at: datetime, outcome: Any = "proven", **changes: Any) -> LogicalBackup:
-    proven = outcome == "proven"
+    verified = outcome == "proven"
     facts: dict[str, Any] = {
         "backup_id": f"{at:%Y%m%dT%H%M%SZ}-logical-bbbb",
         "snapshot_at": at,
         "size": 100 * MB,
         "database_size": GB,
         "outcome": outcome,
-        "restore": timedelta(minutes=1) if proven else None,
-        "verify": timedelta(minutes=2) if proven else None,
+        "restore": timedelta(minutes=1) if verified else None,
+        "verify": timedelta(minutes=2) if verified else None,
     }
     return LogicalBackup(**facts | changes)
 
@@ -129,7 +129,7 @@ def facts(**changes: Any) -> RecoverabilityFacts:
     given: dict[str, Any] = {
         "environment": "production",
         "read_at": NOW,
-        "proven": here,
+        "verified": here,
         "newest": here,
         "earliest_at": ago(days=7),
         "oldest_backup_at": ago(days=30),
@@ -137,7 +137,7 @@ def facts(**changes: Any) -> RecoverabilityFacts:
         "server_problem": None,
         "receiver": receiver(),
         "way": way(),
-        "last_proof": None,
+        "last_verification": None,
         "logical": (),
         "drills": (drill(),),
     }

@@ -6,10 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tmi_ops.checks.finding import Outcome as Verdict
-from tmi_ops.health.record import LastVerdict, LastVerdicts
+from tmi_ops.checks.finding import Outcome as Outcome
+from tmi_ops.health.record import LastAnswer, LastAnswers
 from tmi_ops.health.registry import probes_of
-from tmi_ops.objectives.facts import Proof, RecoverabilityFacts, Usage
+from tmi_ops.objectives.facts import LastVerification, RecoverabilityFacts, Usage
 from tmi_ops.objectives.history import Day, Hour, Point
 from tmi_ops.objectives.next_runs import Automatic, NextRun
 from tmi_ops.objectives.status import Status, judge_facts
@@ -30,24 +30,24 @@ STORAGE = {
     "wal": Usage(4000, 9 * GB, GB, 9 * GB),
     "logical": Usage(150, 2 * GB, 0, GB),
 }
-LAST_PROOF = Proof(BASE, "base", ago(days=3), timedelta(minutes=5))
+LAST_VERIFICATION = LastVerification(BASE, "base", ago(days=3), timedelta(minutes=5))
 
 
-def said(status: Verdict, summary: str, advice: str = "", minutes: float = 12) -> LastVerdict:
+def said(status: Outcome, summary: str, advice: str = "", minutes: float = 12) -> LastAnswer:
     """What a probe said last."""
-    return LastVerdict(status=status, summary=summary, advice=advice, at=ago(minutes=minutes))
+    return LastAnswer(status=status, summary=summary, advice=advice, at=ago(minutes=minutes))
 
 
-WELL = {probe.name: said(Verdict.OK, "well") for probe in probes_of(TMI)} | {
-    "failed_logins": said(Verdict.UNKNOWN, "the role may not read the log"),
-    "schema_findings": said(Verdict.OK, "matches what TMI needs"),
+WELL = {probe.name: said(Outcome.OK, "well") for probe in probes_of(TMI)} | {
+    "failed_logins": said(Outcome.UNKNOWN, "the role may not read the log"),
+    "schema_findings": said(Outcome.OK, "matches what TMI needs"),
 }
 SICK = WELL | {
-    "connections": said(Verdict.CRITICAL, "96 of 97 connections in use", "end idle sessions"),
-    "slow_queries": said(Verdict.WARNING, "400 ms on average", minutes=40),
-    "table_bloat": said(Verdict.WARNING, "half of threats is empty"),
+    "connections": said(Outcome.CRITICAL, "96 of 97 connections in use", "end idle sessions"),
+    "slow_queries": said(Outcome.WARNING, "400 ms on average", minutes=40),
+    "table_bloat": said(Outcome.WARNING, "half of threats is empty"),
     "schema_findings": said(
-        Verdict.CRITICAL, "1 error, 0 warnings: 1 missing column", "threats.name: The column is missing."
+        Outcome.CRITICAL, "1 error, 0 warnings: 1 missing column", "threats.name: The column is missing."
     ),
 }
 
@@ -59,7 +59,7 @@ def day_with(worst: timedelta, measured: timedelta = timedelta(hours=11)) -> Day
 
 def a_status(found: RecoverabilityFacts | None = None, **changes: Any) -> Status:
     """One that is well, with the rest as named."""
-    found = found or facts(storage=STORAGE, last_proof=LAST_PROOF)
+    found = found or facts(storage=STORAGE, last_verification=LAST_VERIFICATION)
     given: dict[str, Any] = {
         "environment": "production",
         "database": SETTINGS.postgres.describe(),
@@ -70,7 +70,7 @@ def a_status(found: RecoverabilityFacts | None = None, **changes: Any) -> Status
         "database_problem": found.server_problem,
         "automatic": Automatic((NextRun("hourly_health", NOW + timedelta(minutes=7)),), sensors=3),
         "alerts": (),
-        "health": LastVerdicts(verdicts=WELL),
+        "health": LastAnswers(answers=WELL),
     }
     return Status(**given | changes)
 

@@ -36,56 +36,56 @@ def stopped(**changes: Any) -> ShadowReading:
 
 
 def test_what_the_shadow_replayed_is_proven_and_no_more() -> None:
-    unproven = reach(ago(seconds=1), proven=False)
-    told = counted(None, unproven, way(), shadow())
-    assert told.proven is not None
-    assert (told.proven.at, told.proven.shown_by) == (ago(seconds=4), "shadow")
-    assert told.newest is unproven
+    unverified = reach(ago(seconds=1), verified=False)
+    told = counted(None, unverified, way(), shadow())
+    assert told.verified is not None
+    assert (told.verified.at, told.verified.shown_by) == (ago(seconds=4), "shadow")
+    assert told.newest is unverified
     by_drill = reach(ago(seconds=1))
     told = counted(by_drill, by_drill, way(), shadow(verified_to=ago(minutes=3)))
-    assert told.proven is not None
-    assert told.proven.at == ago(minutes=3), "it counts what was replayed"
+    assert told.verified is not None
+    assert told.verified.at == ago(minutes=3), "it counts what was replayed"
 
 
 def test_until_it_was_level_once_what_a_drill_proved_counts_no_less() -> None:
     by_drill = reach(ago(seconds=1))
     young = shadow(verified_to=ago(hours=3), has_been_level=False)
-    assert counted(by_drill, by_drill, way(), young).proven is by_drill
+    assert counted(by_drill, by_drill, way(), young).verified is by_drill
     told = counted(None, by_drill, way(), young)
-    assert told.proven is not None
-    assert told.proven.at == ago(hours=3)
+    assert told.verified is not None
+    assert told.verified.at == ago(hours=3)
 
 
 def test_without_a_shadow_or_with_a_damaged_one_nothing_changes() -> None:
     by_drill = reach(ago(seconds=1))
     for one in (None, shadow(damage="A page is bad.")):
         told = counted(by_drill, by_drill, way(), one)
-        assert (told.proven, told.newest) == (by_drill, by_drill)
+        assert (told.verified, told.newest) == (by_drill, by_drill)
 
 
 def test_a_stopped_shadow_shows_that_the_wal_leads_no_further_until_there_is_a_base_behind_the_place() -> None:
     by_drill = reach(ago(seconds=1))
     told = counted(by_drill, by_drill, way(), stopped(missing=SEGMENT))
-    assert told.proven is not None
-    assert (told.proven.at, told.proven.missing) == (ago(minutes=2), SEGMENT)
-    assert told.newest == told.proven
+    assert told.verified is not None
+    assert (told.verified.at, told.verified.missing) == (ago(minutes=2), SEGMENT)
+    assert told.newest == told.verified
     behind = way(consistent_at=ago(seconds=30), backup_id="20261125T115930Z-base-bbbb")
-    newer = replace(by_drill, proven=False, backup_id=behind.backup_id)
+    newer = replace(by_drill, verified=False, backup_id=behind.backup_id)
     told = counted(by_drill, newer, behind, stopped(missing=SEGMENT))
     assert told.newest is newer
-    assert told.proven is not None
-    assert told.proven.at == ago(minutes=2)
-    proven = replace(newer, proven=True)
-    assert counted(proven, proven, behind, stopped()).proven is proven
+    assert told.verified is not None
+    assert told.verified.at == ago(minutes=2)
+    verified = replace(newer, verified=True)
+    assert counted(verified, verified, behind, stopped()).verified is verified
     later = reach(ago(seconds=90), "logical backup")
-    assert counted(by_drill, by_drill, way(), stopped()).proven != later
-    assert counted(later, by_drill, way(), stopped()).proven is later, "a dump needs no WAL"
+    assert counted(by_drill, by_drill, way(), stopped()).verified != later
+    assert counted(later, by_drill, way(), stopped()).verified is later, "a dump needs no WAL"
 
 
 def judged(reading: ShadowReading) -> Any:
     by_drill = reach(ago(seconds=1))
     told = counted(by_drill, by_drill, way(), reading)
-    return judge_rpo(facts(proven=told.proven, newest=told.newest, shadow=reading), PRODUCTION)
+    return judge_rpo(facts(verified=told.verified, newest=told.newest, shadow=reading), PRODUCTION)
 
 
 def test_the_achieved_rpo_is_counted_from_what_was_replayed() -> None:

@@ -78,7 +78,7 @@ def test_a_backup_that_is_lost_throws_the_newest_moment_back() -> None:
 def test_time_in_which_nothing_was_proven_has_no_value_and_is_told() -> None:
     hours = told(at("10:00", None), at("10:10", None), at("10:12", "10:11"), at("10:15", "10:14"))
     worst = worst_over([Day(day=NOW.date(), hours=hours, last=at("10:15", "10:14"))], DAY, NOW, None)
-    assert (worst.value, worst.unproven) == (timedelta(minutes=4), timedelta(minutes=12))
+    assert (worst.value, worst.unverified) == (timedelta(minutes=4), timedelta(minutes=12))
     assert worst.measured == timedelta(minutes=15)
 
 
@@ -119,7 +119,7 @@ def test_readings_are_kept_in_one_object_a_day(store: ObjectStore) -> None:
     for minute in range(0, 60, 2):
         moment = NOW + timedelta(minutes=minute)
         newest = reach(moment - timedelta(seconds=5))
-        record_reading(store, facts(read_at=moment, proven=newest, newest=newest), RPO)
+        record_reading(store, facts(read_at=moment, verified=newest, newest=newest), RPO)
     (day,) = read_history(store, NOW)
     assert [item.key for item in store.list_objects("objectives/")] == ["objectives/2026-11-25.json"]
     assert day.hours == {12: Hour(worst=125.0, measured=58 * 60.0)}

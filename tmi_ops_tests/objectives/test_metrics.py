@@ -63,7 +63,7 @@ def test_every_figure_of_the_status_is_there() -> None:
     assert found["tmi_ops_standing", "rpo", "met"] == 1
     assert found["tmi_ops_standing", "rpo", "breached"] == 0
     assert found["tmi_ops_reachable", "store"] == 1
-    assert {verdict: found["tmi_ops_health_probes", verdict] for verdict in ("ok", "unknown", "critical")} == {
+    assert {outcome: found["tmi_ops_health_probes", outcome] for outcome in ("ok", "unknown", "critical")} == {
         "ok": 33,
         "unknown": 1,
         "critical": 0,
@@ -104,7 +104,7 @@ def test_dumps_of_a_further_database_have_figures_of_their_own() -> None:
 
 
 def test_what_is_not_known_is_absent_and_not_zero() -> None:
-    found = samples_of(a_status(facts(proven=None, newest=reach(ago(seconds=5), proven=False), drills=())))
+    found = samples_of(a_status(facts(verified=None, newest=reach(ago(seconds=5), verified=False), drills=())))
     assert ("tmi_ops_rpo_seconds",) not in found
     assert ("tmi_ops_drill_seconds",) not in found
     assert found["tmi_ops_standing", "rpo", "breached"] == 1

@@ -13,7 +13,7 @@ from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, WalClock
 from tmi_ops.recovery.point_in_time.planning import choose_line
 from tmi_ops.recovery.wal_end import KnownWalEnd
 from tmi_ops.store.catalogue import CatalogueEntry
-from tmi_ops.store.manifest import Verdict
+from tmi_ops.store.manifest import Verification
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.lineage import lineage
 from tmi_ops.wal.lines import Tip
@@ -26,9 +26,9 @@ def saw(at: float, place: float, *, who: str = "receiver", timeline: int | None 
     return KnownWalEnd(who, SYSTEM, lsn(place), minutes(at), timeline)  # type: ignore[arg-type]
 
 
-def entries(*proven: str) -> list[CatalogueEntry]:
-    verdict = Verdict.model_construct(outcome="proven")
-    return [CatalogueEntry(base, verdict if base.backup_id in proven else None) for base in (LATER, FULL)]
+def entries(*verified: str) -> list[CatalogueEntry]:
+    verification = Verification.model_construct(outcome="proven")
+    return [CatalogueEntry(base, verification if base.backup_id in verified else None) for base in (LATER, FULL)]
 
 
 def whole(*numbers: int, breaks: tuple[Break, ...] = ()) -> RecoveryFacts:
@@ -78,29 +78,29 @@ def test_the_newest_commit_counts_where_the_wal_is_whole() -> None:
 
 def test_the_proven_base_is_followed_beside_the_newest() -> None:
     found = reach_by_wal(whole(1, 2, 3, 4, 5, 6), entries(FULL.backup_id), [saw(9, 7)])
-    assert found.proven is not None
+    assert found.verified is not None
     assert found.newest is not None
-    assert (found.proven.backup_id, found.proven.at) == (FULL.backup_id, minutes(9))
-    assert (found.newest.backup_id, found.newest.proven) == (LATER.backup_id, False)
+    assert (found.verified.backup_id, found.verified.at) == (FULL.backup_id, minutes(9))
+    assert (found.newest.backup_id, found.newest.verified) == (LATER.backup_id, False)
     assert found.earliest_at == FULL.consistent_at
 
 
 def test_a_break_leaves_the_proven_base_before_it_and_the_moments_after_it_to_the_later_base() -> None:
     facts = whole(1, 2, 3, 4, 5, 6, breaks=(Break(1, lsn(3.5), "minimal"),))
     found = reach_by_wal(facts, entries(FULL.backup_id), [saw(9, 7)])
-    assert found.proven is not None
+    assert found.verified is not None
     assert found.newest is not None
-    assert found.proven.at == FULL.consistent_at
-    assert found.proven.broken is not None
-    assert "minimal" in found.proven.broken
+    assert found.verified.at == FULL.consistent_at
+    assert found.verified.broken is not None
+    assert "minimal" in found.verified.broken
     assert (found.newest.at, found.newest.broken) == (minutes(9), None)
     assert found.earliest_at == LATER.consistent_at
 
 
 def test_a_hole_moves_the_earliest_moment_behind_it_and_is_named() -> None:
     found = reach_by_wal(whole(1, 2, 4, 5, 6), entries(FULL.backup_id), [])
-    assert found.proven is not None
-    assert found.proven.missing == "000000010000000000000003"
+    assert found.verified is not None
+    assert found.verified.missing == "000000010000000000000003"
     assert found.earliest_at == LATER.consistent_at
 
 

@@ -12,8 +12,8 @@ from tmi_ops.objectives.rpo import judge_rpo
 from tmi_ops.objectives.rto import forecast_rto
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import OBJECTIVES, Settings
-from tmi_ops.store.catalogue import record_verdict
-from tmi_ops.store.manifest import Verdict
+from tmi_ops.store.catalogue import record_verification
+from tmi_ops.store.manifest import Verification
 from tmi_ops.wal.layout import lease_key
 from tmi_ops_tests.objectives.conftest import Told
 
@@ -23,7 +23,7 @@ PRODUCTION = OBJECTIVES["production"]
 
 def test_an_empty_store_holds_nothing(told: Told) -> None:
     facts = told.facts["nothing"]
-    assert (facts.newest, facts.proven, facts.way, facts.earliest_at, facts.storage) == (None, None, None, None, {})
+    assert (facts.newest, facts.verified, facts.way, facts.earliest_at, facts.storage) == (None, None, None, None, {})
     assert facts.server is not None
     assert facts.server.slot is None
 
@@ -32,7 +32,7 @@ def test_a_base_reaches_to_its_end_and_counts_once_it_is_proven(told: Told) -> N
     facts = told.facts["a base"]
     assert told.base is not None
     assert facts.newest is not None
-    assert (facts.newest.backup_id, facts.newest.proven, facts.proven) == (told.base.backup_id, False, None)
+    assert (facts.newest.backup_id, facts.newest.verified, facts.verified) == (told.base.backup_id, False, None)
     assert facts.newest.at >= told.base.consistent_at
     assert judge_rpo(facts, PRODUCTION).standing is Standing.BREACHED
 
@@ -51,25 +51,25 @@ def test_a_server_with_which_the_archive_is_level_makes_now_the_newest_moment(to
 def test_a_drill_makes_the_base_and_its_wal_count_and_the_forecast_a_measured_one(told: Told) -> None:
     facts = told.facts["drilled"]
     assert told.evidence is not None
-    assert facts.proven == facts.newest
+    assert facts.verified == facts.newest
     assert judge_rpo(facts, PRODUCTION).standing is Standing.MET
     (drill,) = facts.drills
     assert (drill.drill_id, drill.sound) == (told.evidence.drill_id, True)
     forecast = forecast_rto(facts, PRODUCTION)
     assert (forecast.standing, forecast.basis) == (Standing.MET, "measured")
-    assert facts.last_proof is not None
-    assert facts.last_proof.backup_id == told.evidence.backup_id
+    assert facts.last_verification is not None
+    assert facts.last_verification.backup_id == told.evidence.backup_id
 
 
 def test_what_the_server_wrote_since_is_not_in_the_store(told: Told) -> None:
     facts = told.facts["written since"]
     assert told.written_at is not None
     assert facts.server is not None
-    assert facts.proven is not None
+    assert facts.verified is not None
     assert facts.server.behind
     assert not facts.server.level
-    assert facts.proven.shown_by == "receiver"
-    assert facts.proven.at < told.written_at
+    assert facts.verified.shown_by == "receiver"
+    assert facts.verified.at < told.written_at
 
 
 def test_with_the_server_gone_the_receivers_word_stands(told: Told) -> None:
@@ -77,7 +77,7 @@ def test_with_the_server_gone_the_receivers_word_stands(told: Told) -> None:
     assert facts.server is None
     assert facts.server_problem is not None
     assert "could not be reached" in facts.server_problem
-    assert (facts.proven, facts.way, facts.earliest_at) == (before.proven, before.way, before.earliest_at)
+    assert (facts.verified, facts.way, facts.earliest_at) == (before.verified, before.way, before.earliest_at)
 
 
 def test_without_any_word_the_commits_in_the_wal_tell(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_the_store_is_counted_by_kind(told: Told) -> None:
 
 def test_a_base_that_a_proof_has_found_bad_leads_nowhere(told: Told) -> None:
     assert told.base is not None
-    verdict = Verdict(
+    verification = Verification(
         backup_id=told.base.backup_id,
         outcome="failed",
         verified_at=datetime.now(UTC),
@@ -116,14 +116,14 @@ def test_a_base_that_a_proof_has_found_bad_leads_nowhere(told: Told) -> None:
         tmi_ops_version="0",
         manifest_sha256="",
     )
-    record_verdict(told.store, verdict)
+    record_verification(told.store, verification)
     try:
         facts = read_recoverability(told.settings, told.store)
     finally:
         told.store.delete(
             [sorted(item.key for item in told.store.list_objects("base/") if "/verdict-" in item.key)[-1]]
         )
-    assert (facts.newest, facts.proven, facts.way) == (None, None, None)
+    assert (facts.newest, facts.verified, facts.way) == (None, None, None)
     assert facts.failed == (told.base.backup_id,)
     assert any("failed verification" in problem for problem in facts.problems)
 
@@ -135,7 +135,7 @@ def test_a_broken_manifest_is_told_and_the_rest_is_read(told: Told) -> None:
         facts = read_recoverability(told.settings, told.store)
     finally:
         told.store.delete([key])
-    assert facts.proven is not None
+    assert facts.verified is not None
     assert any(key in problem for problem in facts.problems)
 
 
@@ -149,7 +149,7 @@ def test_a_lease_that_cannot_be_understood_takes_only_the_receiver_along(told: T
     finally:
         told.store.put_bytes(key, whole)
     assert facts.receiver is None
-    assert facts.proven is not None
+    assert facts.verified is not None
     assert facts.problems
 
 
@@ -160,8 +160,8 @@ def test_a_reading_of_the_real_store_is_kept_and_found_again(told: Told) -> None
         (day,) = read_history(told.store, facts.server_now)
     finally:
         told.store.delete([item.key for item in told.store.list_objects("objectives/")])
-    assert facts.proven is not None
-    assert day.last.newest_at == facts.proven.at
+    assert facts.verified is not None
+    assert day.last.newest_at == facts.verified.at
     assert set(day.storage) == set(facts.storage)
 
 

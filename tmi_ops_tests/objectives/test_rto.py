@@ -122,7 +122,7 @@ CASES = {
         facts(way=None, drills=(), logical=(dump(ago(hours=1), "not proven"),)),
         DEVELOPMENT,
         Standing.UNKNOWN,
-        Action.PROVE_BACKUP,
+        Action.VERIFY_BACKUP,
         "No verification has measured it",
     ),
     "nothing at all": (

@@ -15,7 +15,7 @@ from tmi_ops.checks.finding import Severity
 from tmi_ops.cli.status import exit_code
 from tmi_ops.cli.status_facts import as_facts
 from tmi_ops.cli.status_view import status_screen
-from tmi_ops.health.record import LastVerdicts
+from tmi_ops.health.record import LastAnswers
 from tmi_ops.objectives.history import Worst
 from tmi_ops.objectives.next_runs import Automatic, NextRun
 from tmi_ops.objectives.status import Status
@@ -35,11 +35,11 @@ from tmi_ops_tests.objectives.facts import (
 from tmi_ops_tests.objectives.statuses import ALL_DOWN, SICK, a_status
 
 WELL = a_status()
-BEHIND = a_status(facts(proven=reach(ago(minutes=40)), newest=reach(ago(minutes=40)), receiver=None))
-UNPROVEN = a_status(facts(proven=None, newest=reach(ago(seconds=5), proven=False), drills=(), failed=(DUMP,)))
+BEHIND = a_status(facts(verified=reach(ago(minutes=40)), newest=reach(ago(minutes=40)), receiver=None))
+UNVERIFIED = a_status(facts(verified=None, newest=reach(ago(seconds=5), verified=False), drills=(), failed=(DUMP,)))
 NO_DATABASE = a_status(without_server(receiver=receiver(at_work=False)))
-ILL = a_status(health=LastVerdicts(verdicts=SICK))
-NO_DATABASE_FOR_LONG = a_status(without_server(proven=reach(ago(hours=2)), newest=reach(ago(hours=2))))
+ILL = a_status(health=LastAnswers(answers=SICK))
+NO_DATABASE_FOR_LONG = a_status(without_server(verified=reach(ago(hours=2)), newest=reach(ago(hours=2))))
 
 
 def shown(status: Status, width: int = 120) -> str:
@@ -73,7 +73,7 @@ def test_one_screen_tells_how_far_back_and_how_long() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("status", [WELL, BEHIND, UNPROVEN, NO_DATABASE, ALL_DOWN, ILL])
+@pytest.mark.parametrize("status", [WELL, BEHIND, UNVERIFIED, NO_DATABASE, ALL_DOWN, ILL])
 def test_it_keeps_within_the_terminal(status: Status, width: int) -> None:
     lines = shown(status, width).splitlines()
     assert all(cell_len(line) <= width for line in lines)
@@ -88,7 +88,7 @@ def test_what_is_not_met_comes_with_its_reason_and_what_to_type() -> None:
 
 
 def test_what_is_not_proven_is_never_called_recoverable_without_saying_so() -> None:
-    screen = shown(UNPROVEN)
+    screen = shown(UNVERIFIED)
     assert "not verified" in screen
     assert "none: no backup has been verified" in screen
     assert f"Verification of {DUMP} failed" in screen
@@ -140,7 +140,7 @@ def test_the_past_is_told_with_how_much_of_it_was_measured() -> None:
 CODES = {
     "all is well": (WELL, 0),
     "a promise is breached": (BEHIND, 1),
-    "nothing is proven": (UNPROVEN, 1),
+    "nothing is proven": (UNVERIFIED, 1),
     "never drilled": (a_status(facts(drills=())), 1),
     "a drill that failed": (a_status(facts(drills=(drill(outcome="failed", sound=False),))), 1),
     "a slot about to be lost": (a_status(facts(server=server(slot=slot(status="unreserved")))), 1),
@@ -200,11 +200,11 @@ def test_what_was_never_read_or_cannot_be_read_is_not_called_well() -> None:
     assert "never checked: tmi-ops check" in never
     assert "unknown, the last results are in the store" in shown(ALL_DOWN)
     assert as_facts(replace(WELL, health=None))["health"] is None
-    checked = shown(replace(WELL, health=LastVerdicts(verdicts={"schema_findings": SICK["schema_findings"]})))
+    checked = shown(replace(WELL, health=LastAnswers(answers={"schema_findings": SICK["schema_findings"]})))
     assert "never checked: tmi-ops health" in checked
     assert "Schema         ✗ 1 error" in checked
     some = {name: SICK[name] for name in ("schema_findings", "connections")}
-    assert "✗ 2 critical, 32 not probed" in shown(replace(WELL, health=LastVerdicts(verdicts=some)))
+    assert "✗ 2 critical, 32 not probed" in shown(replace(WELL, health=LastAnswers(answers=some)))
 
 
 def test_the_json_has_every_probe() -> None:

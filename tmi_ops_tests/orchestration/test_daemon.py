@@ -55,8 +55,8 @@ def newest(daemon: Daemon) -> Tick | None:
     return next(iter(daemon.ticks(SENSOR)), None)
 
 
-def is_proven(settings: Settings) -> bool:
-    return any(entry.verdict for entry in list_backups(open_store(settings.store, settings.environment)))
+def is_verified(settings: Settings) -> bool:
+    return any(entry.verification for entry in list_backups(open_store(settings.store, settings.environment)))
 
 
 def all_is_well(settings: Settings) -> bool:
@@ -150,7 +150,7 @@ def finished(daemon: Daemon, run_id: str) -> Step:
 
 def test_a_receiver_that_stops_is_noticed_at_the_next_look_cured_and_its_end_is_told(protected: Protected) -> None:
     commands, settings, daemon, hook = protected.commands, protected.settings, protected.daemon, protected.hook
-    if not is_proven(settings):
+    if not is_verified(settings):
         drilled = commands.run("drill", "--latest", variables=protected.variables)
         assert drilled.returncode in (0, 1), drilled.stderr  # 1: a drill misses so short an RPO
     receiver = commands.start("wal", "stream", "--quiet", "--partial-every", "0.5", variables=protected.variables)

@@ -106,7 +106,7 @@ def test_one_that_only_wants_a_proof_is_proven(fleet: Definitions, monkeypatch: 
     first = look(fleet)
     assert isinstance(first, SensorResult)
     (request,) = first.run_requests or []
-    assert request.job_name == "production__billing__prove_backup"
+    assert request.job_name == "production__billing__verify_backup"
     config = request.run_config["ops"]["production__billing__backup__logical_verified"]["config"]
     assert config == {"backup": "dump-1"}
     assert "logical-backups" in open_alerts(), "nothing proven is a breach"

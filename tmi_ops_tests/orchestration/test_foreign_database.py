@@ -79,9 +79,9 @@ def test_all_of_it_runs_green_and_nothing_of_tmis_is_offered_or_made(
         ended_command = command(*words, env=variables, cwd=tmp_path)
         assert ended_command.returncode in (0, 1), f"{words}: {ended_command.stderr}"
         assert "migrate" not in ended_command.stdout, words
-    proof = json.loads(command("verify", "latest", "--json", "--quiet", env=variables, cwd=tmp_path).stdout)
-    assert proof["outcome"] == "proven"
-    assert proof["tables"] == len(before) + len(added)
+    result = json.loads(command("verify", "latest", "--json", "--quiet", env=variables, cwd=tmp_path).stdout)
+    assert result["outcome"] == "proven"
+    assert result["tables"] == len(before) + len(added)
     records.dispose()
 
 

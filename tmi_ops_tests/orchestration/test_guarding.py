@@ -59,14 +59,14 @@ def test_an_unprotected_database_is_backed_up_told_of_and_recovered_from_in_that
 
     store = open_store(as_variables.store, ENVIRONMENT)
     backup = back_up_logical(as_variables, store, "custom", SilentReport())
-    unproven = look_through("rpo_guard", second.cursor)
+    unverified = look_through("rpo_guard", second.cursor)
     assert open_alerts(as_variables) == {"rpo": Severity.CRITICAL}
     # The backup has had its part: what is missing now is its proof, and that waits for nothing.
-    (request,) = unproven.run_requests or []
-    assert request.job_name == "prove_backup"
+    (request,) = unverified.run_requests or []
+    assert request.job_name == "verify_backup"
 
     verify_backup(as_variables, store, backup, SilentReport())
-    met = look_through("rpo_guard", unproven.cursor)
+    met = look_through("rpo_guard", unverified.cursor)
     assert not open_alerts(as_variables)
     (event,) = met.asset_events
     assert isinstance(event, AssetCheckEvaluation)

@@ -54,7 +54,7 @@ def shown(instance: DagsterInstance, asset: AssetKey) -> dict[str, MetadataValue
     return dict(event.asset_materialization.metadata)
 
 
-def verdict(instance: DagsterInstance, asset: AssetKey, name: str) -> tuple[bool, str | None]:
+def result(instance: DagsterInstance, asset: AssetKey, name: str) -> tuple[bool, str | None]:
     (one,) = instance.event_log_storage.get_asset_check_execution_history(AssetCheckKey(asset, name), limit=5)
     assert one.event is not None
     evaluation = one.event.asset_check_evaluation
@@ -63,8 +63,10 @@ def verdict(instance: DagsterInstance, asset: AssetKey, name: str) -> tuple[bool
 
 
 def test_a_beat_is_written_without_a_run(as_variables: Settings, instance: DagsterInstance) -> None:
-    desk = AlertService(as_variables)
-    desk.raise_alert(failed_run_alert(FailedRun("heartbeat", "0" * 36, Lane.WATCH, "No beat.", "", datetime.now(UTC))))
+    service = AlertService(as_variables)
+    service.raise_alert(
+        failed_run_alert(FailedRun("heartbeat", "0" * 36, Lane.WATCH, "No beat.", "", datetime.now(UTC)))
+    )
     before = read_chain(as_variables.postgres) or []
     done = tick(instance, "heartbeat_within_the_rpo")
     assert not done.run_requests
@@ -74,7 +76,7 @@ def test_a_beat_is_written_without_a_run(as_variables: Settings, instance: Dagst
     assert metadata is not None
     assert metadata["heartbeat"] == IntMetadataValue(written[0].id)
     assert metadata["hash"] == TextMetadataValue(written[0].hash)
-    assert [record.is_open for record in desk.records()] == [False]
+    assert [record.is_open for record in service.records()] == [False]
 
 
 def test_what_a_tick_cannot_do_is_a_runs(
@@ -92,7 +94,7 @@ def test_the_objectives_are_measured_without_a_run(as_variables: Settings, insta
         metadata = shown(instance, key("objectives", name))
         assert metadata is not None
         assert metadata["status"] == TextMetadataValue("breached")
-        met, why = verdict(instance, key("objectives", name), "objective_met")
+        met, why = result(instance, key("objectives", name), "objective_met")
         assert not met
         assert metadata["reason"] == TextMetadataValue(str(why))
         assert str(why) in str(done.skip_message)
@@ -122,4 +124,4 @@ def test_where_a_receiver_is_at_work_no_run_is_begun_to_look_how_far_it_is(
     metadata = shown(instance, wal)
     assert metadata is not None
     assert (metadata["archived to"], metadata["timeline"]) == (TextMetadataValue("0/5000000"), IntMetadataValue(1))
-    assert verdict(instance, wal, "within_the_rpo")[0]
+    assert result(instance, wal, "within_the_rpo")[0]

@@ -31,9 +31,9 @@ def test_the_job_protect_turns_an_empty_database_into_a_proven_backup(run_job: R
     result = run_job("protect")
     assert result.success
     store = open_store(as_variables.store, "development")
-    ((manifest, verdict),) = ((entry.manifest, entry.verdict) for entry in list_backups(store))
-    assert verdict is not None
-    assert verdict.outcome == "proven"
+    ((manifest, verification),) = ((entry.manifest, entry.verification) for entry in list_backups(store))
+    assert verification is not None
+    assert verification.outcome == "proven"
     assert metadata(result, "schema", "migration")["steps left to you"] == 0
     assert metadata(result, "schema", "validation")["tables"] == 52
     assert metadata(result, "backup", "logical")["backup"] == manifest.backup_id
@@ -76,9 +76,9 @@ def test_a_backup_that_the_store_has_damaged_fails_the_run_and_is_remembered_as_
         "protect", {"ops": {"development__backup__logical_verified": {"config": {"backup": manifest.backup_id}}}}
     )
     assert not result.success
-    verdict = next(entry.verdict for entry in list_backups(store) if entry.manifest == manifest)
-    assert verdict is not None
-    assert verdict.outcome == "failed"
+    verification = next(entry.verification for entry in list_backups(store) if entry.manifest == manifest)
+    assert verification is not None
+    assert verification.outcome == "failed"
 
 
 def test_a_wrong_password_fails_the_run_with_the_next_step_and_without_the_password(

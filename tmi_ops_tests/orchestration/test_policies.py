@@ -67,7 +67,7 @@ def test_every_job_has_a_lane_and_a_time_limit_and_no_lane_can_take_all_the_runs
     assert all(int(job.tags["dagster/max_runtime"]) <= 86400 for job in jobs)
     assert lanes["wal_catch_up"] not in {lane for name, lane in lanes.items() if name != "wal_catch_up"}
     backups = {lanes[name] for name in ("base_backup", "logical_backup", "protect")}
-    assert backups.isdisjoint({lanes["recovery_drill"], lanes["prove_backup"]})
+    assert backups.isdisjoint({lanes["recovery_drill"], lanes["verify_backup"]})
     (limit,) = concurrency["runs"]["tag_concurrency_limits"]
     assert (limit["key"], limit["value"]) == ("tmi_ops/lane", {"applyLimitPerUniqueValue": True})
     assert limit["limit"] * len(set(lanes.values())) <= concurrency["runs"]["max_concurrent_runs"]

@@ -40,7 +40,7 @@ def shown(result: ExecuteInProcessResult) -> dict[str, object]:
 
 
 def test_the_plan_is_a_table_with_a_reason_for_everything_and_the_numbers_can_be_plotted(store: ObjectStore) -> None:
-    held, proven = write_backup(store), write_backup(store)
+    held, verified = write_backup(store), write_backup(store)
     hold_backup(store, held, "the auditors want it")
     result = run()
     assert result.success
@@ -48,7 +48,7 @@ def test_the_plan_is_a_table_with_a_reason_for_everything_and_the_numbers_can_be
     plan = metadata["plan"]
     assert isinstance(plan, TableMetadataValue)
     rows = {str(row.data["what"]): row.data for row in plan.records}
-    assert set(rows) == {held, proven}
+    assert set(rows) == {held, verified}
     assert all(row["outcome"] == "keep" and row["reason"] for row in rows.values())
     assert "held: the auditors want it" in str(rows[held]["reason"])
     assert metadata["kept backups"] == IntMetadataValue(2)

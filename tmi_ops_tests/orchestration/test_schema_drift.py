@@ -6,7 +6,7 @@ from dagster import SkipReason
 from tmi_ops.alerts.service import AlertService
 from tmi_ops.checks.finding import Outcome, Severity
 from tmi_ops.health.last_reading import open_saved_text
-from tmi_ops.health.record import last_verdicts
+from tmi_ops.health.record import last_answers
 from tmi_ops.postgres.connections import connect
 from tmi_ops.progress import SilentReport
 from tmi_ops.schema.locking import MIGRATION_LOCK
@@ -27,7 +27,7 @@ def open_alerts(settings: Settings) -> dict[str, Severity]:
 
 def last_said(settings: Settings) -> Outcome | None:
     """What `tmi-ops status` will tell of the schema."""
-    last = last_verdicts(open_saved_text(settings))
+    last = last_answers(open_saved_text(settings))
     return last.schema_findings.status if last and last.schema_findings else None
 
 

@@ -31,10 +31,10 @@ def known(age: timedelta = timedelta(seconds=2), **changes: Any) -> KnownReport:
 
 
 def look(report: KnownReport | None, cursor: str | None) -> tuple[str, list[str], dict[str, bool]]:
-    written, verdict, events = looked_at(KEY, report, cursor)
+    written, result, events = looked_at(KEY, report, cursor)
     materialized = [event.asset_key.path[-1] for event in events if isinstance(event, AssetMaterialization)]
     checks = {event.check_name: event.passed for event in events if isinstance(event, AssetCheckEvaluation)}
-    return f"{written}|{verdict}", materialized, checks
+    return f"{written}|{result}", materialized, checks
 
 
 def test_a_report_is_carried_over_once_and_a_verdict_when_it_changes() -> None:

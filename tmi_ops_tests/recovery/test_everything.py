@@ -46,7 +46,7 @@ def test_everything_postgresql_defines_comes_back_and_is_proven(
 ) -> None:
     source = settings.model_copy(update={"postgres": everything})
     manifest = back_up_logical(source, store, format_, SilentReport())
-    verdict = verify_backup(source, store, manifest, SilentReport()).verdict
-    assert verdict.reasons == ()
-    assert verdict.outcome == "proven"
-    assert verdict.but_for == ()
+    verification = verify_backup(source, store, manifest, SilentReport()).verification
+    assert verification.reasons == ()
+    assert verification.outcome == "proven"
+    assert verification.but_for == ()

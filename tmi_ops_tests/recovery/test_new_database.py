@@ -100,9 +100,9 @@ def test_tablespace_builtin_locale_and_an_older_extension_are_proven_where_there
         finally:
             connection.execute(f"DROP DATABASE {name}".encode())
             connection.execute(f"DROP TABLESPACE {name}".encode())
-    verdict = verify_backup(source, store, manifest, SilentReport()).verdict
-    assert (verdict.outcome, verdict.reasons) == ("proven", ())
-    assert verdict.but_for == ("hstore: extension version was 1.4, in the restored copy it is 1.8",)
+    verification = verify_backup(source, store, manifest, SilentReport()).verification
+    assert (verification.outcome, verification.reasons) == ("proven", ())
+    assert verification.but_for == ("hstore: extension version was 1.4, in the restored copy it is 1.8",)
 
 
 @pytest.mark.slow
@@ -122,5 +122,5 @@ def test_a_database_of_icu_comes_back_with_its_locale(settings: Settings, store:
             connection.execute("CREATE COLLATION ndet (provider=icu, locale='und-u-ks-level2', deterministic=false)")
         source = settings.model_copy(update={"postgres": postgres})
         manifest = back_up_logical(source, store, "custom", SilentReport())
-    verdict = verify_backup(source, store, manifest, SilentReport()).verdict
-    assert (verdict.outcome, verdict.reasons, verdict.but_for) == ("proven", (), ())
+    verification = verify_backup(source, store, manifest, SilentReport()).verification
+    assert (verification.outcome, verification.reasons, verification.but_for) == ("proven", (), ())

@@ -18,7 +18,7 @@ from tmi_ops.recovery.compare import compare_databases
 from tmi_ops.recovery.fetch import FetchedBackup
 from tmi_ops.recovery.verify import verify_backup
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops.store.manifest import Manifest, SequenceRange, Verdict
+from tmi_ops.store.manifest import Manifest, SequenceRange, Verification
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops_tests.recovery.conftest import BackedUp
 
@@ -29,9 +29,9 @@ _ORDER = "UPDATE threats SET severity = severity WHERE id % 100 = 7; UPDATE heir
 _CONTENT = "UPDATE heir SET b = 'secret' WHERE a = 2; DELETE FROM threats WHERE id = 9; SELECT lo_put(4711, 0, 'x');"
 
 
-def _verdict(
+def _verification(
     settings: Settings, store: ObjectStore, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, change: str
-) -> Verdict:
+) -> Verification:
     def load_and_change(
         address: PostgresSettings, fetched: FetchedBackup, programs: Programs, report: SilentReport
     ) -> None:
@@ -40,7 +40,7 @@ def _verdict(
             connection.execute(change.encode())
 
     monkeypatch.setattr(verify, "load_dump", load_and_change)
-    return verify_backup(settings, store, manifest, SilentReport()).verdict
+    return verify_backup(settings, store, manifest, SilentReport()).verification
 
 
 @pytest.mark.parametrize("format_", ["custom", "directory", "plain"])
@@ -57,14 +57,14 @@ def test_order_is_no_difference_and_each_value_is(
             "$$ BEGIN\nCOPY public.heir (a, c, b) FROM stdin;\nEND $$"
         )
     manifest = back_up_logical(source, store, format_, SilentReport())
-    verdict = _verdict(source, store, manifest, monkeypatch, _ORDER + _CONTENT)
-    assert verdict.rows == 2000 + 3999 + 3 + 10 + 9
-    assert verdict.reasons == (
+    verification = _verification(source, store, manifest, monkeypatch, _ORDER + _CONTENT)
+    assert verification.rows == 2000 + 3999 + 3 + 10 + 9
+    assert verification.reasons == (
         "public.heir has the same number of rows (9), but other content: the row with c = -2 has another b",
         "public.threats had 4000 rows, the restored copy has 3999: the row with id = 9 is missing",
         "the 1 large objects have the same size, but other content",
     )
-    assert "secret" not in "".join(verdict.reasons)
+    assert "secret" not in "".join(verification.reasons)
 
 
 def test_two_running_databases_are_compared_as_a_proof_does(
@@ -111,5 +111,5 @@ def test_a_backup_of_a_release_that_read_every_row_by_sql_is_proven_as_ever_but_
             "objects": tuple(item for item in backed_up.manifest.objects if item.name != "contents.json"),
         }
     )
-    lost = _verdict(backed_up.settings, backed_up.store, old, monkeypatch, "DELETE FROM threats WHERE id = 7")
+    lost = _verification(backed_up.settings, backed_up.store, old, monkeypatch, "DELETE FROM threats WHERE id = 7")
     assert lost.reasons == ("public.threats had 4000 rows, the restored copy has 3999",)

@@ -58,11 +58,11 @@ def test_a_psql_that_cannot_be_restricted_is_known(version: str, can: bool) -> N
 def test_a_command_for_psql_in_a_dump_does_not_run(
     database: PostgresSettings, programs: Programs, tmp_path: Path, attack: bytes, own: bytes
 ) -> None:
-    proof, script = tmp_path / "ran", tmp_path / "dump.sql"
-    script.write_bytes(HEAD + own + attack.replace(b"{}", str(proof).encode()))
+    result, script = tmp_path / "ran", tmp_path / "dump.sql"
+    script.write_bytes(HEAD + own + attack.replace(b"{}", str(result).encode()))
     with pytest.raises(ProgramError):
         run_script(script, programs, loader_into(database, programs, script))
-    assert not proof.exists()
+    assert not result.exists()
 
 
 @pytest.mark.slow

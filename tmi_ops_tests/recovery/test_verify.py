@@ -30,31 +30,31 @@ DUMP = "database.dump"
 
 
 def _reasons(backed_up: BackedUp) -> str:
-    proof = verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
-    assert proof.verdict.outcome == "failed"
-    return "; ".join(proof.verdict.reasons)
+    result = verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert result.verification.outcome == "failed"
+    return "; ".join(result.verification.reasons)
 
 
 @pytest.mark.parametrize("format_", LOGICAL_FORMATS)
 def test_a_sound_backup_of_each_format_is_proven(source: Settings, store: ObjectStore, format_: LogicalFormat) -> None:
     manifest = back_up_logical(source, store, format_, SilentReport())
-    proof = verify_backup(source, store, manifest, SilentReport())
-    assert proof.verdict.reasons == ()
-    assert proof.verdict.outcome == "proven"
-    assert proof.verdict.tables == (0 if format_ == "schema-only" else 4)
-    assert proof.verdict.restore_seconds > 0
+    result = verify_backup(source, store, manifest, SilentReport())
+    assert result.verification.reasons == ()
+    assert result.verification.outcome == "proven"
+    assert result.verification.tables == (0 if format_ == "schema-only" else 4)
+    assert result.verification.restore_seconds > 0
 
 
 def test_a_backup_of_a_release_without_surroundings_is_proven_by_its_scripts(backed_up: BackedUp) -> None:
     objects = tuple(item for item in backed_up.manifest.objects if item.name != SURROUNDINGS_OBJECT)
     old = backed_up.manifest.model_copy(update={"objects": objects})
-    assert verify_backup(backed_up.settings, backed_up.store, old, SilentReport()).verdict.reasons == ()
+    assert verify_backup(backed_up.settings, backed_up.store, old, SilentReport()).verification.reasons == ()
 
 
 def test_the_verdict_is_remembered_in_the_store(backed_up: BackedUp) -> None:
-    assert list_backups(backed_up.store)[0].verdict is None
-    proof = verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
-    assert list_backups(backed_up.store)[0].verdict == proof.verdict
+    assert list_backups(backed_up.store)[0].verification is None
+    result = verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
+    assert list_backups(backed_up.store)[0].verification == result.verification
 
 
 def test_a_flipped_byte_in_the_object_is_caught(backed_up: BackedUp) -> None:
@@ -115,7 +115,7 @@ def test_a_backup_of_a_newer_postgresql_is_refused_before_anything_is_fetched(ba
     with pytest.raises(ProgramError, match="99") as caught:
         verify_backup(backed_up.settings, backed_up.store, newer, SilentReport())
     assert "TMI_OPS_PG_BINDIR" in caught.value.hint
-    assert list_backups(backed_up.store)[0].verdict is None
+    assert list_backups(backed_up.store)[0].verification is None
 
 
 def test_a_machine_without_an_extension_of_the_backup_proves_and_disproves_nothing(
@@ -125,7 +125,7 @@ def test_a_machine_without_an_extension_of_the_backup_proves_and_disproves_nothi
     with pytest.raises(NotHereError, match="nowhere") as caught:
         verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
     assert caught.value.code is Code.NOT_HERE
-    assert list_backups(backed_up.store)[0].verdict is None
+    assert list_backups(backed_up.store)[0].verification is None
 
 
 def test_what_the_source_s_role_could_not_back_up_is_told_and_makes_the_verdict_but_for(
@@ -137,8 +137,8 @@ def test_what_the_source_s_role_could_not_back_up_is_told_and_makes_the_verdict_
             connection.execute("CREATE UNIQUE INDEX CONCURRENTLY never_valid ON twice (a)")
     manifest = back_up_logical(source, store, "custom", SilentReport())
     assert manifest.left_behind == ("index public.never_valid is not valid (REINDEX or drop it)",)
-    verdict = verify_backup(source, store, manifest, SilentReport()).verdict
-    assert (verdict.outcome, verdict.but_for) == ("proven", manifest.left_behind)
+    verification = verify_backup(source, store, manifest, SilentReport()).verification
+    assert (verification.outcome, verification.but_for) == ("proven", manifest.left_behind)
 
 
 def test_a_full_disk_is_foreseen(backed_up: BackedUp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_a_full_disk_is_foreseen(backed_up: BackedUp, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1_000_000))
     with pytest.raises(DiskSpaceError, match="of disk space in"):
         verify_backup(backed_up.settings, backed_up.store, backed_up.manifest, SilentReport())
-    assert list_backups(backed_up.store)[0].verdict is None
+    assert list_backups(backed_up.store)[0].verification is None
 
 
 def test_nothing_of_the_scratch_area_is_left(backed_up: BackedUp) -> None:

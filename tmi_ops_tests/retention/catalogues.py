@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from tmi_ops.postgres.wal_files import TimelineSwitch
-from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Hold, Proof, RetentionFacts, WalFile
+from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, Hold, RetentionFacts, VerificationState, WalFile
 from tmi_ops.wal.lineage import lineage
 from tmi_ops_tests.retention.memory_s3 import MemoryS3
 
@@ -26,15 +26,22 @@ def name_of(kind: str, taken_at: datetime, number: int) -> str:
     return f"{taken_at:%Y%m%dT%H%M%SZ}-{kind}-{number:04x}"
 
 
-def logical(days: float, proof: Proof = "proven", number: int = 0, hold: str = "", subject: str = "tmi") -> Backup:
+def logical(
+    days: float, verification: VerificationState = "proven", number: int = 0, hold: str = "", subject: str = "tmi"
+) -> Backup:
     taken = days_ago(days)
     backup_id = name_of("logical", taken, number)
     held = Hold(backup_id, hold, taken) if hold else None
-    return Backup(backup_id, "logical", f"the database {subject}", taken, 10, 3, proof, hold=held)
+    return Backup(backup_id, "logical", f"the database {subject}", taken, 10, 3, verification, hold=held)
 
 
 def base(
-    days: float, lsn: int, *, proof: Proof = "proven", chain: tuple[Backup, ...] = (), timeline: int = 1
+    days: float,
+    lsn: int,
+    *,
+    verification: VerificationState = "proven",
+    chain: tuple[Backup, ...] = (),
+    timeline: int = 1,
 ) -> Backup:
     taken = days_ago(days)
     return Backup(
@@ -44,7 +51,7 @@ def base(
         taken,
         100,
         3,
-        proof,
+        verification,
         chain=tuple(link.backup_id for link in chain),
         system_identifier=CLUSTER,
         timeline=timeline,
@@ -107,12 +114,12 @@ def _folder(backup: Backup) -> str:
 @st.composite
 def catalogues(draw: st.DrawFn) -> RetentionFacts:
     """A month or so of logical backups, base chains, and continuous WAL, perhaps with a recovery into the past."""
-    proofs: st.SearchStrategy[Proof] = st.sampled_from(["proven", "proven", "not proven", "failed"])
+    verifications: st.SearchStrategy[VerificationState] = st.sampled_from(["proven", "proven", "not proven", "failed"])
     holds = st.sampled_from(["", "", "", "", "audit"])
     backups: list[Backup] = []
     for days in range(25):
         for number in range(draw(st.integers(0, 2))):
-            backups.append(logical(days + 0.1, draw(proofs), number, draw(holds)))
+            backups.append(logical(days + 0.1, draw(verifications), number, draw(holds)))
     length = draw(st.integers(5, 40))  # days of WAL
     back_at = draw(st.none() | st.integers(1, length))  # so many days ago the cluster went back in time
     back_by = draw(st.integers(0, 5)) if back_at is not None else 0
@@ -131,7 +138,7 @@ def catalogues(draw: st.DrawFn) -> RetentionFacts:
         if taken == "full" or (chain and chain[-1].timeline != timeline):
             chain = []
         if taken:
-            chain.append(base(days, lsn, proof=draw(proofs), chain=tuple(chain), timeline=timeline))
+            chain.append(base(days, lsn, verification=draw(verifications), chain=tuple(chain), timeline=timeline))
             backups.append(chain[-1])
     wal: dict[str, WalFile] = {}
     for half_file in range(length * PER_DAY // SEGMENT * 2, -1, -1):

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.retention.plan import Decision, RetentionPlan
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import RetentionPolicy
-from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verdict
-from tmi_ops.store.manifest import BaseManifest, Manifest, Outcome, Verdict
+from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verification
+from tmi_ops.store.manifest import BaseManifest, Manifest, Outcome, Verification
 from tmi_ops.store.objects import ObjectStore
 
 NOW = datetime.now(UTC)
@@ -80,9 +80,9 @@ def write_backup(store: ObjectStore, outcome: Outcome | None = "proven") -> str:
         ),
     )
     if outcome is not None:
-        record_verdict(
+        record_verification(
             store,
-            Verdict(
+            Verification(
                 backup_id=backup_id,
                 outcome=outcome,
                 verified_at=NOW,

@@ -48,9 +48,9 @@ def test_a_crash_at_any_deletion_leaves_a_store_from_which_everything_that_was_t
     after = set(s3.objects)
 
     _existing_backups_are_whole(known, before, after)
-    for backup in _proven_newest(known) + [item for item in known.backups if item.hold]:
+    for backup in _verified_newest(known) + [item for item in known.backups if item.hold]:
         assert _exists(backup, after), f"{backup.backup_id} is gone"
-    if any(backup.proof == "proven" for backup in known.backups):
+    if any(backup.verification == "proven" for backup in known.backups):
         _the_window_is_as_recoverable_as_before(known, policy.window, before, after)
     else:
         assert after == before
@@ -121,10 +121,10 @@ def _existing_backups_are_whole(known: RetentionFacts, before: set[str], after: 
             assert all(file.key in after for file in own if file.start < backup.stop_lsn)
 
 
-def _proven_newest(known: RetentionFacts) -> list[Backup]:
+def _verified_newest(known: RetentionFacts) -> list[Backup]:
     newest: dict[str, Backup] = {}
     for backup in sorted(known.backups, key=lambda item: (item.taken_at, item.backup_id)):
-        if backup.proof == "proven":
+        if backup.verification == "proven":
             newest[backup.subject] = backup
     return list(newest.values())
 
@@ -133,7 +133,7 @@ def _the_window_is_as_recoverable_as_before(
     known: RetentionFacts, window: timedelta, before: set[str], after: set[str]
 ) -> None:
     """Every WAL file written within the window, and the last before it: what led to its end must lead there now."""
-    bases = [backup for backup in known.backups if backup.kind == "base" and backup.proof != "failed"]
+    bases = [backup for backup in known.backups if backup.kind == "base" and backup.verification != "failed"]
     cutoff = NOW - window
     for wal in known.wal:
         older = [file for file in wal.files if file.stored_at < cutoff]

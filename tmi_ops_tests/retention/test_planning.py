@@ -27,10 +27,10 @@ def reasons(plan: RetentionPlan, backup: Backup) -> str:
 
 
 def test_the_newest_proven_backup_stays_however_old_it_is_while_newer_ones_failed() -> None:
-    proven, *failed = logical(300), logical(30, "failed", 1), logical(20, "failed", 2)
-    plan = plan_retention(facts(proven, *failed, logical(0.5, "not proven", 3)), LEAN, NOW)
-    assert "the newest verified" in reasons(plan, proven)
-    assert [item.backup.proof for item in plan.removed] == ["failed", "failed"]
+    verified, *failed = logical(300), logical(30, "failed", 1), logical(20, "failed", 2)
+    plan = plan_retention(facts(verified, *failed, logical(0.5, "not proven", 3)), LEAN, NOW)
+    assert "the newest verified" in reasons(plan, verified)
+    assert [item.backup.verification for item in plan.removed] == ["failed", "failed"]
 
 
 def test_the_last_ones_are_counted_among_those_whose_proof_did_not_fail() -> None:
@@ -100,10 +100,10 @@ def test_the_counts_keep_the_best_of_as_many_days_weeks_and_months() -> None:
 
 
 def test_in_a_day_with_a_proven_backup_that_one_is_kept_before_a_newer_unproven_one() -> None:
-    proven, newer = logical(20.2), logical(20.1, "not proven", 1)
+    verified, newer = logical(20.2), logical(20.1, "not proven", 1)
     policy = LEAN.model_copy(update={"daily": 2})
-    assert kept(plan_retention(facts(proven, newer, logical(0.5, number=2)), policy, NOW)) >= {proven.backup_id}
-    assert newer.backup_id not in kept(plan_retention(facts(proven, newer, logical(0.5, number=2)), policy, NOW))
+    assert kept(plan_retention(facts(verified, newer, logical(0.5, number=2)), policy, NOW)) >= {verified.backup_id}
+    assert newer.backup_id not in kept(plan_retention(facts(verified, newer, logical(0.5, number=2)), policy, NOW))
 
 
 def test_the_window_keeps_the_base_it_begins_with_and_all_wal_from_there_but_no_wal_before() -> None:
@@ -117,9 +117,13 @@ def test_the_window_keeps_the_base_it_begins_with_and_all_wal_from_there_but_no_
 
 
 def test_where_no_proven_base_is_from_before_the_window_all_wal_and_bases_stay() -> None:
-    failed, untried, proven = base(20, 1000, proof="failed"), base(10, 5000, proof="not proven"), base(0.5, 9000)
+    failed, untried, verified = (
+        base(20, 1000, verification="failed"),
+        base(10, 5000, verification="not proven"),
+        base(0.5, 9000),
+    )
     wal = tuple(wal_file(lsn, 20 - lsn / 500) for lsn in range(1000, 9500, SEGMENT))
-    plan = plan_retention(facts(failed, untried, proven, wal=wal), LEAN, NOW)
+    plan = plan_retention(facts(failed, untried, verified, wal=wal), LEAN, NOW)
     assert plan.removes_nothing
     assert plan.wal[0].reasons == ("no verified base backup older than the window leads to timeline 1",)
 
@@ -149,15 +153,15 @@ def test_the_newest_proven_backup_from_before_the_window_tells_what_the_data_wer
 
 
 def test_an_unproven_base_is_no_ground_for_the_window() -> None:
-    proven, untried, newest = base(20, 1000), base(10, 5000, proof="not proven"), base(0.5, 9000)
+    verified, untried, newest = base(20, 1000), base(10, 5000, verification="not proven"), base(0.5, 9000)
     wal = tuple(wal_file(lsn, 20 - lsn / 500) for lsn in range(1000, 9500, SEGMENT))
-    plan = plan_retention(facts(proven, untried, newest, wal=wal), WEEK, NOW)
+    plan = plan_retention(facts(verified, untried, newest, wal=wal), WEEK, NOW)
     assert not plan.wal[0].removed
-    assert "the recovery window begins at it" in reasons(plan, proven)
+    assert "the recovery window begins at it" in reasons(plan, verified)
 
 
 def test_a_base_that_builds_upon_one_whose_proof_failed_is_no_ground_for_the_window_either() -> None:
-    whole, failed = base(30, 1000), base(20, 3000, proof="failed")
+    whole, failed = base(30, 1000), base(20, 3000, verification="failed")
     upon = base(10, 5000, chain=(failed,))
     wal = tuple(wal_file(lsn, 30 - lsn / 350) for lsn in range(1000, 9500, SEGMENT))
     plan = plan_retention(facts(whole, failed, upon, base(0.5, 9000), wal=wal), WEEK, NOW)

@@ -30,13 +30,13 @@ def store(store_settings: StoreSettings) -> ObjectStore:
 
 
 def test_what_is_read_from_the_store_is_enough_to_plan_and_what_is_removed_is_gone_whole(store: ObjectStore) -> None:
-    failed, proven = write_backup(store, "failed"), write_backup(store)
+    failed, verified = write_backup(store, "failed"), write_backup(store)
     store.put_bytes("logical/20200101T000000Z-logical-0000/dump", b"half")
     store.put_bytes("logical/not-a-backup/file", b"somebody's")
     facts = read_facts(store)
-    assert {(item.backup_id, item.proof, item.objects) for item in facts.backups} == {
+    assert {(item.backup_id, item.verification, item.objects) for item in facts.backups} == {
         (failed, "failed", 4),
-        (proven, "proven", 4),
+        (verified, "proven", 4),
     }
     assert [half.backup_id for half in facts.half_made] == ["20200101T000000Z-logical-0000"]
     assert not plan_retention(facts, LEAN, datetime.now(UTC)).removed  # both lie within the window
@@ -48,15 +48,15 @@ def test_what_is_read_from_the_store_is_enough_to_plan_and_what_is_removed_is_go
 
 
 def test_a_half_made_backup_is_swept_and_one_that_was_committed_meanwhile_is_not(store: ObjectStore) -> None:
-    proven = write_backup(store)
+    verified = write_backup(store)
     half = "20200101T000000Z-logical-0000"
     store.put_bytes(f"logical/{half}/dump", b"half")
     facts = read_facts(store)
     later = facts.half_made[0]
-    plan = RetentionPlan(LEAN, (), half_made=(later, type(later)(proven, 1, 1, NOW)))
+    plan = RetentionPlan(LEAN, (), half_made=(later, type(later)(verified, 1, 1, NOW)))
     result = execute_retention(plan, store, SilentReport())
     assert result.half_made == 1
-    assert [item.what for item in result.spared] == [proven]
+    assert [item.what for item in result.spared] == [verified]
     assert not read_facts(store).half_made
 
 

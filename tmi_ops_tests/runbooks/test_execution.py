@@ -74,7 +74,7 @@ def no(_journal: Journal, _step: Step) -> bool:
     return False
 
 
-def deed(name: str) -> Callable[[Work], None]:
+def action(name: str) -> Callable[[Work], None]:
     def do(work: Work) -> None:
         lines = work.directory / "lines"
         if name == "look":
@@ -97,7 +97,7 @@ def undo(name: str) -> Callable[[Work], None]:
     return back
 
 
-ACTIONS = {name: Action(deed(name), undo(name) if name in ("fence", "swap") else None) for name in NAMES}
+ACTIONS = {name: Action(action(name), undo(name) if name in ("fence", "swap") else None) for name in NAMES}
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ def test_a_run_that_let_the_application_in_again_is_in_nobodys_way(run: Running)
         journal.model_copy(update={"plan": PLAN.model_copy(update={"steps": (*PLAN.steps, asked)})}), REPORT
     )
     with pytest.raises(Crash):
-        run.go(fault=crash_at("asked", "begun"), asked=Action(deed("asked")))
+        run.go(fault=crash_at("asked", "begun"), asked=Action(action("asked")))
     refuse_unfinished(run.settings, run.store, (PLAN.runbook,), REPORT)
 
 

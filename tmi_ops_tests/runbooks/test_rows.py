@@ -92,7 +92,7 @@ def test_crashed_everywhere_the_chosen_rows_are_back_and_the_application_missed_
             "public.threats": (True, 0),
             "public.audit_entries": (True, 0),
         }
-        agreed_to_another = run.plan.model_copy(update={"wishes": {**run.plan.wishes, "digest": "of other rows"}})
+        agreed_to_another = run.plan.model_copy(update={"requests": {**run.plan.requests, "digest": "of other rows"}})
         with pytest.raises(RunbookError, match="has changed since the plan was confirmed"):
             Run.of(tmi.settings, tmi.store, agreed_to_another).go()
         assert application.version_shown(spoiled) == 0

@@ -24,11 +24,11 @@ CHECKS = {
 def test_a_database_made_by_gorm_passes_with_its_missing_checks_and_extra_objects_as_warnings(
     made_by_gorm_once: PostgresSettings,
 ) -> None:
-    verdict = validate_schema(made_by_gorm_once)
-    assert verdict.ok
-    assert verdict.at("ERROR") == ()
-    assert objects(verdict, "WARN", "missing_check") == CHECKS
-    assert {(one.rule, one.table, one.object) for one in verdict.at("WARN") if one.rule != "missing_check"} == {
+    validation = validate_schema(made_by_gorm_once)
+    assert validation.ok
+    assert validation.at("ERROR") == ()
+    assert objects(validation, "WARN", "missing_check") == CHECKS
+    assert {(one.rule, one.table, one.object) for one in validation.at("WARN") if one.rule != "missing_check"} == {
         ("extra_table", "tmi_schema_versions", None),
         ("extra_object", None, "threat_model_alias_seq"),
         ("extra_object", None, "tmi_schema_versions_id_seq"),
@@ -40,19 +40,19 @@ def test_a_database_made_by_gorm_passes_with_its_missing_checks_and_extra_object
 def test_indexes_under_gorms_names_stand_for_the_models_and_are_reported_as_information(
     made_by_gorm_once: PostgresSettings,
 ) -> None:
-    verdict = validate_schema(made_by_gorm_once)
+    validation = validate_schema(made_by_gorm_once)
     renamed = set(GUIDE_INDEX_NAMES.values()) | {"idx_webhook_deny_pattern"}
-    assert objects(verdict, "INFO", "other_name") == renamed
-    called = {one.object: one.message for one in verdict.findings if one.rule == "other_name"}
+    assert objects(validation, "INFO", "other_name") == renamed
+    called = {one.object: one.message for one in validation.findings if one.rule == "other_name"}
     assert "uni_webhook_url_deny_list_pattern" in called["idx_webhook_deny_pattern"]
 
 
 def test_a_key_that_gorm_lets_a_sequence_number_is_no_difference_of_the_column(
     made_by_gorm_once: PostgresSettings,
 ) -> None:
-    verdict = validate_schema(made_by_gorm_once)
-    assert not [one for one in verdict.findings if one.rule.startswith("column_")]
-    (sequence,) = [one for one in verdict.findings if one.object == "triage_notes_id_seq"]
+    validation = validate_schema(made_by_gorm_once)
+    assert not [one for one in validation.findings if one.rule.startswith("column_")]
+    (sequence,) = [one for one in validation.findings if one.object == "triage_notes_id_seq"]
     assert "that numbers triage_notes.id" in sequence.message
 
 
@@ -104,5 +104,5 @@ def catalogue(postgres: PostgresSettings) -> set[tuple[str, str]]:
     return {(kind, name) for kind, name in rows}
 
 
-def objects(verdict: Validation, level: str, rule: str) -> set[str | None]:
-    return {one.object for one in verdict.findings if (one.level, one.rule) == (level, rule)}
+def objects(validation: Validation, level: str, rule: str) -> set[str | None]:
+    return {one.object for one in validation.findings if (one.level, one.rule) == (level, rule)}

@@ -76,7 +76,7 @@ def test_what_the_prover_did_not_sign_for_that_name_and_time_is_refused(store: O
     refused: list[OpsError] = []
     assert [known.report.name for known in read_reports(store, refused.append)] == ["one"]
     assert len(refused) == 4
-    with pytest.raises(SettingsError, match="may not sign proofs"):
+    with pytest.raises(SettingsError, match="may not sign verifications"):
         require_right_to_report(replace(store, trust=Trust(ENVIRONMENT, WRITER, PINNED)))
     require_right_to_report(store)
     old = report("six", written_at=datetime.now(UTC) - timedelta(minutes=10))

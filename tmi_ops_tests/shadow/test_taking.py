@@ -117,8 +117,8 @@ def _promoted_it_has_all(
     source_address: PostgresSettings,
 ) -> None:
     store = open_store(settings.store, settings.environment)
-    wish = EverythingRequest(data, ServeRequest(port=free_port()), from_shadow=True, with_cache=False)
-    run = Run.of(settings, store, prepare_everything(settings, store, wish, REPORT))
+    action = EverythingRequest(data, ServeRequest(port=free_port()), from_shadow=True, with_cache=False)
+    run = Run.of(settings, store, prepare_everything(settings, store, action, REPORT))
     assert any("the shadow" in step.does for step in run.plan.steps)
     try:
         done = run.go()

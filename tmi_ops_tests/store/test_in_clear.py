@@ -19,7 +19,7 @@ from tmi_ops.retention.holds import hold_backup, list_holds, release_backup
 from tmi_ops.runbooks.execution import begin
 from tmi_ops.runbooks.logbook import find_run
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict, whole_manifest
+from tmi_ops.store.catalogue import list_backups, read_manifest, record_verification, whole_manifest
 from tmi_ops.store.manifest import SEALED_REASON
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.restore_points import read_restore_point
@@ -45,17 +45,18 @@ def test_nothing_that_describes_content_lies_in_an_encrypted_store(
     create_restore_point(settings, without_key, "before", REPORT)
     plan = PLAN.model_copy(update={"subject": SECRET})
     begin(settings, without_key, plan, REPORT)
-    proof = verify_backup(settings, store, read_manifest(store, made.backup_id), REPORT)
-    assert (proof.verdict.outcome, proof.verdict.rows) == ("proven", 1)
+    result = verify_backup(settings, store, read_manifest(store, made.backup_id), REPORT)
+    assert (result.verification.outcome, result.verification.rows) == ("proven", 1)
     whole = whole_manifest(store, read_manifest(store, made.backup_id))
     assert whole.fingerprints == made.fingerprints
     assert (
-        proof.verdict.manifest_sha256 == hashlib.sha256(raw.read(f"logical/{made.backup_id}/manifest.json")).hexdigest()
+        result.verification.manifest_sha256
+        == hashlib.sha256(raw.read(f"logical/{made.backup_id}/manifest.json")).hexdigest()
     )
-    failed = proof.verdict.model_copy(
+    failed = result.verification.model_copy(
         update={"outcome": "failed", "reasons": (f"{SECRET} differs",), "verified_at": datetime.now(UTC)}
     )
-    record_verdict(store, failed)
+    record_verification(store, failed)
     hold_backup(without_key, made.backup_id, SECRET)
 
     for key in raw.keys():  # noqa: SIM118 - a bucket is no mapping
@@ -66,10 +67,12 @@ def test_nothing_that_describes_content_lies_in_an_encrypted_store(
     assert not any(fingerprint.digest.encode() in body for body in clear)
 
     (entry,) = list_backups(without_key)
-    assert entry.verdict is not None
-    assert (entry.verdict.outcome, entry.verdict.reasons) == ("failed", (SEALED_REASON,)), "retention reads that much"
+    assert entry.verification is not None
+    assert (entry.verification.outcome, entry.verification.reasons) == ("failed", (SEALED_REASON,)), (
+        "retention reads that much"
+    )
     (known,) = list_backups(store)
-    assert known.verdict is not None and known.verdict.reasons == (f"{SECRET} differs",)
+    assert known.verification is not None and known.verification.reasons == (f"{SECRET} differs",)
     assert [hold.reason for hold in (*list_holds(store), *list_holds(without_key))] == [SECRET, SEALED_HOLD]
     point, without = read_restore_point(store, "before"), read_restore_point(without_key, "before")
     assert point is not None and without is not None

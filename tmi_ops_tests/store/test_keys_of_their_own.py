@@ -63,8 +63,8 @@ def test_each_key_does_its_work_and_not_anothers(keys: OwnKeys, settings: Settin
     writer, prover, pruner = map(opened, (keys.writer, keys.prover, keys.pruner))
     made = back_up_logical(of(keys.writer), writer, "custom", REPORT)
     back_up_base(of(keys.writer), writer, REPORT)
-    proof = verify_backup(of(keys.prover), prover, find_backup(prover, made.backup_id), REPORT)
-    assert proof.verdict.outcome == "proven"
+    result = verify_backup(of(keys.prover), prover, find_backup(prover, made.backup_id), REPORT)
+    assert result.verification.outcome == "proven"
     hold_backup(pruner, made.backup_id, "the audit")
     release_backup(pruner, made.backup_id)
     plan = plan_retention(read_facts(pruner), settings.retention, datetime.now(UTC))

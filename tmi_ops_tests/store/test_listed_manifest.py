@@ -15,7 +15,7 @@ from tmi_ops.store.manifest import (
     SequenceRange,
     parse_listed,
     parse_manifest,
-    parse_verdict,
+    parse_verification,
     to_json,
 )
 
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_told_in_the_same_words(dump: Manifest, fields: d
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"{}", b"\xff", b'{"format_version": 2}'])
 def test_what_is_no_manifest_is_broken(data: bytes) -> None:
-    for parse in (parse_manifest, parse_listed, parse_verdict):
+    for parse in (parse_manifest, parse_listed, parse_verification):
         with pytest.raises(BrokenRecordError):
             parse(data, "here")
 

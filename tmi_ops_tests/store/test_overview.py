@@ -14,10 +14,10 @@ from benchmarks.cost.history import write_backups
 from tmi_ops.errors import StoreError
 from tmi_ops.retention.holds import hold_backup, hold_key, list_holds, read_hold
 from tmi_ops.retention.reading import read_facts
-from tmi_ops.store.catalogue import list_backups, read_manifest, record_verdict
+from tmi_ops.store.catalogue import list_backups, read_manifest, record_verification
 from tmi_ops.store.changes import ABANDONED, CHANGES, Change, announce, changes_in
 from tmi_ops.store.folders import Folder, older_than
-from tmi_ops.store.manifest import Manifest, Verdict
+from tmi_ops.store.manifest import Manifest, Verification
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.overview import Thoroughness, changing, first_listed, keep, overview, rebuild, spot_of
@@ -58,8 +58,8 @@ def ids(store: ObjectStore) -> list[str]:
     return [entry.manifest.backup_id for entry in list_backups(store)]
 
 
-def failing(backup_id: str, manifest_sha256: str = "0" * 64) -> Verdict:
-    return Verdict(
+def failing(backup_id: str, manifest_sha256: str = "0" * 64) -> Verification:
+    return Verification(
         backup_id=backup_id,
         outcome="failed",
         reasons=("a row differs",),
@@ -106,15 +106,15 @@ def test_a_verdict_whose_writer_died_before_it_told_the_catalogue_counts(
     monkeypatch.setattr("tmi_ops.store.overview._LISTED", recent or 400)
     monkeypatch.setattr("tmi_ops.store.overview.keep", lambda *_: None)  # the writer is dead by then
     oldest = ids(past)[-1]
-    record_verdict(past, failing(oldest))
-    (verdict,) = [one.verdict for one in list_backups(past) if one.manifest.backup_id == oldest]
-    assert verdict is not None
-    assert verdict.outcome == "failed"
+    record_verification(past, failing(oldest))
+    (verification,) = [one.verification for one in list_backups(past) if one.manifest.backup_id == oldest]
+    assert verification is not None
+    assert verification.outcome == "failed"
 
 
 def test_a_verdict_is_in_the_catalogue_once_it_is_recorded(past: ObjectStore) -> None:
     oldest = ids(past)[-1]
-    record_verdict(past, failing(oldest))
+    record_verification(past, failing(oldest))
     view = overview(past, thoroughness="recent")
     assert (view.changes, view.fetched) == ((), 0)
     assert list(past.list_objects(f"{CHANGES}/")) == []
@@ -186,7 +186,7 @@ def test_a_verdict_is_told_though_somebody_took_its_announcement_for_an_abandone
         assert list(past.list_objects(f"{CHANGES}/")) == []
         key = f"{oldest.split('-')[1]}/{oldest}/verdict-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-0a1b.json"
         past.put_bytes(key, b"{}")
-    assert overview(past, thoroughness="recent").folders[oldest].verdict == key
+    assert overview(past, thoroughness="recent").folders[oldest].verification == key
 
 
 def test_a_clock_that_is_ahead_makes_no_announcement_an_abandoned_one(
@@ -218,11 +218,11 @@ def test_a_catalogue_that_was_put_back_hides_no_proof_that_failed_since(
     newest = raw.client.get_object(Bucket=raw.bucket, Key=raw.root + CATALOGUE)
     old = (newest["Body"].read(), newest["Metadata"])
     manifest = list_backups(host)[-1].manifest
-    record_verdict(host, failing(oldest, manifest.stored_sha256))
+    record_verification(host, failing(oldest, manifest.stored_sha256))
     raw.client.put_object(Bucket=raw.bucket, Key=raw.root + CATALOGUE, Body=old[0], Metadata=old[1])
-    (verdict,) = [one.verdict for one in list_backups(host) if one.manifest.backup_id == oldest]
-    assert verdict is not None
-    assert verdict.outcome == "failed"
+    (verification,) = [one.verification for one in list_backups(host) if one.manifest.backup_id == oldest]
+    assert verification is not None
+    assert verification.outcome == "failed"
 
 
 def test_a_catalogue_from_the_future_is_not_believed_nor_makes_later_ones_unbelievable(
@@ -251,7 +251,7 @@ def test_a_backup_whose_objects_were_removed_is_none_and_is_named(
     assert told == [f"{newest} is incomplete: the store has {len(manifest.objects) - 1} of its {len(manifest.objects)} "
                     "objects."]  # fmt: skip
     (backup,) = [one for one in read_facts(past).backups if one.backup_id == newest]
-    assert backup.proof == "failed", "so retention removes no older one because of it"
+    assert backup.verification == "failed", "so retention removes no older one because of it"
     monkeypatch.setattr("tmi_ops.store.overview._LISTED", recent)
     assert newest not in [one.manifest.backup_id for one in list_backups(past, lambda _: None)]
 
@@ -338,8 +338,8 @@ def test_what_is_stored_is_what_is_read() -> None:
 def test_a_catalogue_of_names_that_are_none_is_not_believed() -> None:
     folder = Folder("../../etc", 10, 2, NOW, NOW, None)
     assert decoded(encoded(StoredCatalogue({folder.backup_id: folder}))) is None
-    verdict = "base/20261127T020000Z-base-0002/verdict-x.json"
-    other = Folder("20261127T020000Z-base-0001", 10, 2, NOW, NOW, verdict)
+    verification = "base/20261127T020000Z-base-0002/verdict-x.json"
+    other = Folder("20261127T020000Z-base-0001", 10, 2, NOW, NOW, verification)
     assert decoded(encoded(StoredCatalogue({other.backup_id: other}))) is None
 
 

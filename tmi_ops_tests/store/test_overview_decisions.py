@@ -15,7 +15,7 @@ from tmi_ops.store.stored_catalogue import Document, StoredCatalogue, decoded, e
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 BASE, DUMP = "20261127T020000Z-base-0001", "20261127T020000Z-logical-0002"
 MANIFEST, HOLD = f"base/{BASE}/manifest.json", f"base/{BASE}/hold.json"
-VERDICT = f"base/{BASE}/verdict-20261127T030000000000Z-0a1b.json"
+VERIFICATION = f"base/{BASE}/verdict-20261127T030000000000Z-0a1b.json"
 
 
 def folder(etags: Mapping[str, str], parts: int = 2, backup_id: str = BASE) -> Folder:
@@ -72,7 +72,7 @@ def test_what_is_known_of_a_folder_is_answered_without_the_store() -> None:
         (folder({MANIFEST: "b"}), False),
         (folder({MANIFEST: "a", HOLD: "h"}), False),
         (folder({MANIFEST: "a"}, parts=1), False),
-        (replace(folder({MANIFEST: "a"}), verdict=VERDICT), False),
+        (replace(folder({MANIFEST: "a"}), verification=VERIFICATION), False),
         (replace(folder({MANIFEST: "a"}), held=True), False),
     ],
 )
@@ -86,18 +86,20 @@ def test_a_folder_without_etags_or_that_nobody_knew_is_another() -> None:
 
 
 def test_the_state_of_a_folder_is_its_documents_its_parts_and_its_name() -> None:
-    known = stored({MANIFEST: "a", VERDICT: "v"})
+    known = stored({MANIFEST: "a", VERIFICATION: "v"})
     view = seen(known, known.folders[BASE])
     state = view.state_of(known.folders[BASE])
     assert state is not None
     assert known.states == {BASE: state}
     assert view.state_of(known.folders[BASE]) is state
-    assert view.state_of(folder({MANIFEST: "a", VERDICT: "v"})) == state, "a folder that was listed, of the same bytes"
+    assert view.state_of(folder({MANIFEST: "a", VERIFICATION: "v"})) == state, (
+        "a folder that was listed, of the same bytes"
+    )
     other = {
-        view.state_of(folder({MANIFEST: "a", VERDICT: "v"}, parts=1)),
+        view.state_of(folder({MANIFEST: "a", VERIFICATION: "v"}, parts=1)),
         view.state_of(folder({MANIFEST: "a"})),
-        seen(known, folder({MANIFEST: "a", VERDICT: "w"}), {VERDICT: Document("w", b"failed")}).state_of(
-            folder({MANIFEST: "a", VERDICT: "w"})
+        seen(known, folder({MANIFEST: "a", VERIFICATION: "w"}), {VERIFICATION: Document("w", b"failed")}).state_of(
+            folder({MANIFEST: "a", VERIFICATION: "w"})
         ),
     }
     assert len(other - {state, None}) == 3
@@ -105,7 +107,7 @@ def test_the_state_of_a_folder_is_its_documents_its_parts_and_its_name() -> None
 
 
 def test_a_folder_whose_manifest_is_not_at_hand_has_no_state() -> None:
-    known = stored({VERDICT: "v"})
+    known = stored({VERIFICATION: "v"})
     view = seen(known, known.folders[BASE])
     assert not view.has_at_hand(known.folders[BASE])
     assert view.state_of(known.folders[BASE]) is None
@@ -114,7 +116,7 @@ def test_a_folder_whose_manifest_is_not_at_hand_has_no_state() -> None:
 
 
 def test_the_catalogue_is_read_back_document_by_document() -> None:
-    known = stored({MANIFEST: "a", VERDICT: "v"})
+    known = stored({MANIFEST: "a", VERIFICATION: "v"})
     read = decoded(encoded(known))
     assert read is not None
     assert {key: (one.etag, one.data) for key, one in read.documents.items()} == {

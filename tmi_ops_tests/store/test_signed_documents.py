@@ -22,9 +22,9 @@ from tmi_ops.store.catalogue import (
     find_backup,
     list_backups,
     read_manifest,
-    record_verdict,
+    record_verification,
 )
-from tmi_ops.store.manifest import Manifest, Verdict, to_json
+from tmi_ops.store.manifest import Manifest, Verification, to_json
 from tmi_ops.store.minisign import new_secret_key, secret_key_file
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.restore_guide import write_restore_guide
@@ -88,8 +88,8 @@ def take_backup(store: ObjectStore, at: datetime = NOW, environment: str = ENVIR
     return read_manifest(store, backup_id)
 
 
-def verdict_of(manifest: Manifest, outcome: str = "proven", at: datetime = NOW) -> Verdict:
-    return Verdict(
+def verification_of(manifest: Manifest, outcome: str = "proven", at: datetime = NOW) -> Verification:
+    return Verification(
         backup_id=manifest.backup_id,
         outcome=outcome,
         verified_at=at,
@@ -103,13 +103,13 @@ def outcome_of(store: ObjectStore, backup_id: str) -> tuple[str | None, list[str
     """What is believed of a backup, and what was refused while the catalogue was read."""
     refused: list[StoreError] = []
     entries = {one.manifest.backup_id: one for one in list_backups(store, refused.append)}
-    verdict = entries[backup_id].verdict
-    return verdict.outcome if verdict else None, [error.message for error in refused]
+    verification = entries[backup_id].verification
+    return verification.outcome if verification else None, [error.message for error in refused]
 
 
 def test_what_the_hosts_write_they_believe_of_each_other(hosts: Hosts) -> None:
     manifest = take_backup(hosts.writer)
-    record_verdict(hosts.prover, verdict_of(manifest))
+    record_verification(hosts.prover, verification_of(manifest))
     assert outcome_of(hosts.pruner, manifest.backup_id) == ("proven", [])
     hold_backup(hosts.pruner, manifest.backup_id, "the audit")
     held = read_hold(hosts.writer, manifest.backup_id)
@@ -119,10 +119,10 @@ def test_what_the_hosts_write_they_believe_of_each_other(hosts: Hosts) -> None:
 def test_a_stolen_writer_key_calls_nothing_proven(hosts: Hosts) -> None:
     manifest = take_backup(hosts.writer)
     with pytest.raises(UntrustedError, match="writer key, which may not sign a proof"):
-        record_verdict(hosts.writer, verdict_of(manifest))
+        record_verification(hosts.writer, verification_of(manifest))
     # The thief does not run our program.
     unchecked = replace(hosts.writer, trust=replace(hosts.writer.trust, trusted=()))
-    record_verdict(unchecked, verdict_of(manifest))
+    record_verification(unchecked, verification_of(manifest))
     outcome, refused = outcome_of(hosts.prover, manifest.backup_id)
     assert outcome is None
     assert "writer key, which may not sign a proof" in refused[0]
@@ -130,7 +130,7 @@ def test_a_stolen_writer_key_calls_nothing_proven(hosts: Hosts) -> None:
 
 def test_a_stolen_writer_key_cannot_put_another_backup_under_a_verdict(hosts: Hosts, raw: RawBucket) -> None:
     manifest = take_backup(hosts.writer)
-    record_verdict(hosts.prover, verdict_of(manifest))
+    record_verification(hosts.prover, verification_of(manifest))
     key = f"{backup_folder(manifest.backup_id)}/manifest.json"
     evil = to_json(manifest.model_copy(update={"database": "evil"}))
     signed.write_over(hosts.writer, key, evil, "backup")
@@ -142,11 +142,11 @@ def test_a_stolen_writer_key_cannot_put_another_backup_under_a_verdict(hosts: Ho
 Attack = Callable[[RawBucket, Manifest, Manifest], None]
 
 
-def unsigned_verdict(raw: RawBucket, old: Manifest, new: Manifest) -> None:
-    raw.write(f"logical/{new.backup_id}/verdict-{NOW:%Y%m%dT%H%M%S}000000Z-ffff.json", to_json(verdict_of(new)))
+def unsigned_verification(raw: RawBucket, old: Manifest, new: Manifest) -> None:
+    raw.write(f"logical/{new.backup_id}/verdict-{NOW:%Y%m%dT%H%M%S}000000Z-ffff.json", to_json(verification_of(new)))
 
 
-def verdict_of_another(raw: RawBucket, old: Manifest, new: Manifest) -> None:
+def verification_of_another(raw: RawBucket, old: Manifest, new: Manifest) -> None:
     for key in [key for key in sorted(raw.keys()) if "/verdict-" in key and old.backup_id in key]:
         raw.write(key.replace(old.backup_id, new.backup_id), raw.read(key))
 
@@ -168,8 +168,8 @@ def signature_of_another(raw: RawBucket, old: Manifest, new: Manifest) -> None:
 @pytest.mark.parametrize(
     ("attack", "said"),
     [
-        (unsigned_verdict, "is not signed"),
-        (verdict_of_another, "and copied from there"),
+        (unsigned_verification, "is not signed"),
+        (verification_of_another, "and copied from there"),
         (altered_manifest, "was altered"),
         (removed_signature, "is not signed"),
         (signature_of_another, "and copied from there"),
@@ -181,14 +181,14 @@ def test_who_can_write_the_bucket_alone_is_refused_and_named(
     monkeypatch.setattr(signed, "_READINGS", 1)
     old = take_backup(hosts.writer, NOW - timedelta(days=1))
     new = take_backup(hosts.writer, NOW, end="bbbb")
-    record_verdict(hosts.prover, verdict_of(old))
+    record_verification(hosts.prover, verification_of(old))
     attack(raw, old, new)
 
     refused: list[StoreError] = []
-    believed = {one.manifest.backup_id: one.verdict for one in list_backups(hosts.pruner, refused.append)}
+    believed = {one.manifest.backup_id: one.verification for one in list_backups(hosts.pruner, refused.append)}
     assert believed.get(new.backup_id) is None
-    verdict = believed[old.backup_id]
-    assert verdict is not None and verdict.outcome == "proven", "the rest of the catalogue stands"
+    verification = believed[old.backup_id]
+    assert verification is not None and verification.outcome == "proven", "the rest of the catalogue stands"
     assert said in refused[0].message and new.backup_id in refused[0].message
     with pytest.raises(StoreError, match="could not be read completely"):
         list_backups(hosts.pruner)
@@ -196,11 +196,11 @@ def test_who_can_write_the_bucket_alone_is_refused_and_named(
 
 def test_a_verdict_is_not_forged_by_a_file_name_even_without_keys(store: ObjectStore, raw: RawBucket) -> None:
     manifest = take_backup(store)
-    record_verdict(store, verdict_of(manifest, "proven", NOW - timedelta(hours=1)))
-    record_verdict(store, verdict_of(manifest, "failed", NOW))
+    record_verification(store, verification_of(manifest, "proven", NOW - timedelta(hours=1)))
+    record_verification(store, verification_of(manifest, "failed", NOW))
     assert outcome_of(store, manifest.backup_id) == ("failed", [])
-    (proven,) = [key for key in sorted(raw.keys()) if "verdict-" in key and b'"proven"' in raw.read(key)]
-    raw.write(f"logical/{manifest.backup_id}/verdict-99990101T000000000000Z-ffff.json", raw.read(proven))
+    (verified,) = [key for key in sorted(raw.keys()) if "verdict-" in key and b'"proven"' in raw.read(key)]
+    raw.write(f"logical/{manifest.backup_id}/verdict-99990101T000000000000Z-ffff.json", raw.read(verified))
     outcome, refused = outcome_of(store, manifest.backup_id)
     assert outcome is None
     assert "was copied or renamed" in refused[0]
@@ -275,7 +275,7 @@ def test_a_signature_whose_writer_died_is_in_nobodys_way_for_long(
 
 def test_without_keys_everything_works_and_nothing_is_signed(store: ObjectStore, raw: RawBucket) -> None:
     manifest = take_backup(store)
-    record_verdict(store, verdict_of(manifest))
+    record_verification(store, verification_of(manifest))
     write_restore_guide(store)
     assert outcome_of(store, manifest.backup_id) == ("proven", [])
     assert not [key for key in sorted(raw.keys()) if key.endswith(".minisig")]

@@ -130,9 +130,9 @@ def test_a_server_that_archives_with_it_is_recoverable_from_every_base_to_its_la
     set_parameter(archiving.cluster.address, "archive_command", archiving.command())
     _await(lambda: _archived(archiving, last))
     facts = read_facts(archiving.store, base.system_identifier)
-    proof = check_continuity(facts, {})
-    assert proof.whole, proof.holes
-    assert proof.bases[0].reaches == int(last[8:16], 16) * (1 << 32) + (int(last[16:], 16) + 1) * (16 << 20)
+    continuity = check_continuity(facts, {})
+    assert continuity.whole, continuity.holes
+    assert continuity.bases[0].reaches == int(last[8:16], 16) * (1 << 32) + (int(last[16:], 16) + 1) * (16 << 20)
     assert _value(archiving, "SELECT failed_count FROM pg_stat_archiver") == "0"
 
 

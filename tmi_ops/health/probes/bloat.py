@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString, TypeVar
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 from tmi_ops.postgres.versions import NEVER_ANALYZED, READ_ALL_DATA, since
 from tmi_ops.text import size_words
 
@@ -282,8 +282,8 @@ def judge_tables(reading: Bloat, thresholds: Thresholds) -> Answer:
     status = thresholds.status(reading.worst_percent)
     over = [item.name for item in reading.over(thresholds)]
     if status is Outcome.OK:
-        return verdict(status, _summary(reading))
-    return verdict(
+        return answer(status, _summary(reading))
+    return answer(
         status,
         _summary(reading),
         f"new rows reuse this space; act only if the bloat persists: {list_words(over)}. To return space to the disk, "
@@ -296,8 +296,8 @@ def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Answer:
     status = thresholds.status(reading.worst_percent)
     over = [item.name for item in reading.over(thresholds)]
     if status is Outcome.OK:
-        return verdict(status, _summary(reading))
-    return verdict(
+        return answer(status, _summary(reading))
+    return answer(
         status,
         _summary(reading),
         f"rebuild online: {list_words(over)}; `tmi-ops maintain` does this",

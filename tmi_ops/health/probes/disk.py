@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
 from tmi_ops.health.formatting import count_words
 from tmi_ops.health.probe import READ_ALL_SETTINGS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 from tmi_ops.text import size_words
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def judge_disk(reading: DiskSpace, thresholds: Thresholds) -> Answer:
     summary = f"{fullest.percent_used:.0f} % used, {size_words(fullest.free)} free ({fullest.place}: {fullest.path})"
     status = thresholds.status(fullest.percent_used)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         "find what grows, then add disk: PostgreSQL stops when it cannot write WAL. Never delete files in pg_wal",
@@ -143,7 +143,7 @@ def _read_checksums(session: ProbeSession) -> Checksums:
 
 def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Answer:
     if not reading.enabled:
-        return verdict(
+        return answer(
             Outcome.WARNING,
             "data checksums are off: corrupt pages go unnoticed, and into every backup",
             "enable them with the server stopped (an hour per TB), or restore into a cluster created with checksums",
@@ -151,8 +151,8 @@ def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Answer:
         )
     status = thresholds.status(reading.failures)
     if status is Outcome.OK:
-        return verdict(status, "data checksums are on; no page has failed")
-    return verdict(
+        return answer(status, "data checksums are on; no page has failed")
+    return answer(
         status,
         f"{count_words(reading.failures, 'page')} failed the checksum in {', '.join(reading.databases)}, most recently "
         f"at {reading.last_failure}",

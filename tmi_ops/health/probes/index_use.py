@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer, as_row
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, as_row, verdict
 from tmi_ops.text import size_words, time_words
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Answer:
         f"{time_words(reading.observed_s)}"
     )
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     standby = ". The standbys' queries are not counted here: check their statistics, too" if reading.has_standby else ""
-    return verdict(
+    return answer(
         status,
         f"{summary}: {list_words(names)}",
         f"drop only indexes that TMI's models do not define (`tmi-ops check` lists those){standby}",
@@ -192,10 +192,10 @@ def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Answer:
     also = f"; {small} on small tables" if small else ""
     status = thresholds.status(len(reading.judged))
     if status is Outcome.OK:
-        return verdict(status, f"none on a large table{also}")
+        return answer(status, f"none on a large table{also}")
     first = reading.judged[0]
     names = [f"{key.table_name} ({', '.join(key.columns)})" for key in reading.judged]
-    return verdict(
+    return answer(
         status,
         f"{count_words(len(names), 'foreign key has', 'foreign keys have')} no index: {list_words(names)}{also}",
         f"create an index: each DELETE of a row of {first.refers_to} scans {first.table_name}",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer, as_row
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.text import size_words
 
 if TYPE_CHECKING:
@@ -158,9 +158,9 @@ def _read_invalid(session: ProbeSession) -> InvalidIndexes:
 def judge_invalid(reading: InvalidIndexes, thresholds: Thresholds) -> Answer:
     building = len(reading.indexes) - len(reading.judged)
     if not reading.judged:
-        return verdict(Outcome.OK, f"none; {building} being built" if building else "none")
+        return answer(Outcome.OK, f"none; {building} being built" if building else "none")
     names = [index.name for index in reading.judged]
-    return verdict(
+    return answer(
         thresholds.status(len(names)),
         f"{count_words(len(names), 'index is', 'indexes are')} invalid: {list_words(names)}",
         "rebuild or drop them (`tmi-ops maintain` does this): no query uses them, unique ones do not guarantee "
@@ -175,11 +175,11 @@ def _read_duplicates(session: ProbeSession) -> DuplicateIndexes:
 
 def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Answer:
     if not reading.indexes:
-        return verdict(Outcome.OK, "none")
+        return answer(Outcome.OK, "none")
     first, size = reading.indexes[0], sum(index.size for index in reading.indexes)
     count = count_words(len(reading.indexes), "index is", "indexes are")
     remedy = tuple(one.cure for one in reading.indexes[:5])
-    return verdict(
+    return answer(
         thresholds.status(len(reading.indexes)),
         f"{count} redundant ({size_words(size)}): {first.name} duplicates {first.same_as}",
         "drop the redundant index: every write maintains both",

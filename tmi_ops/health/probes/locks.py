@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer, as_row
 from tmi_ops.health.formatting import count_words, literal, query_shape
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.postgres.versions import LOCK_WAIT_START
 from tmi_ops.text import time_words
 
@@ -166,7 +166,7 @@ def _read_blocked(session: ProbeSession) -> Blocked:
 
 def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Answer:
     if not reading.waiters:
-        return verdict(Outcome.OK, "no session waits for a lock")
+        return answer(Outcome.OK, "no session waits for a lock")
     roots = reading.roots()
     waits = count_words(len(reading.waiters), "session waits", "sessions wait")
     summary = f"{waits} for locks, the longest for {time_words(reading.longest_s)}"
@@ -174,16 +174,16 @@ def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Answer:
         summary += f"; blocked by {reading.name(next(iter(roots)))}"
     status = thresholds.status(reading.longest_s)
     if status is Outcome.OK or not roots:
-        return verdict(status, summary)
+        return answer(status, summary)
     root = next(iter(roots))
     if root == _PREPARED_TRANSACTION:
-        return verdict(
+        return answer(
             status,
             summary,
             "finish the prepared transaction that holds the lock: see the probe prepared_transactions",
             ("SELECT gid, prepared, owner FROM pg_prepared_xacts ORDER BY prepared;",),
         )
-    return verdict(
+    return answer(
         status,
         summary,
         f"cancel or terminate pid {root}, which blocks the others; the table shows what they wait for",
@@ -197,7 +197,7 @@ def _read_prepared(session: ProbeSession) -> PreparedTransactions:
 
 def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Answer:
     if not reading.prepared:
-        return verdict(Outcome.OK, "none")
+        return answer(Outcome.OK, "none")
     oldest = reading.prepared[0]
     count = count_words(len(reading.prepared), "prepared transaction")
     summary = (
@@ -206,8 +206,8 @@ def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Ans
     )
     status = thresholds.status(oldest.seconds)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         f"connect to {oldest.database} and roll it back or commit it: it keeps its locks even across a restart",

@@ -8,10 +8,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.postgres.own_checks import OwnAnswer, ask_own_checks
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ def judge_own_checks(reading: OwnChecks, thresholds: Thresholds) -> Answer:
     status = thresholds.status(len(failed))
     if status is not Outcome.OK:
         said = list_words([f"{one.name}: {one.words}" for one in failed], 3)
-        return verdict(status, f"{count_words(len(failed), 'check')} failed: {said}")
+        return answer(status, f"{count_words(len(failed), 'check')} failed: {said}")
     if unknown:
         said = list_words([f"{one.name} {one.words}" for one in unknown], 3)
-        return verdict(
+        return answer(
             Outcome.UNKNOWN,
             said,
             "set TMI_OPS_BACKUP_USER to an ordinary role that may read the tables of the checks and nothing else",
         )
-    return verdict(Outcome.OK, f"{count_words(len(reading.answers), 'check')} passed")
+    return answer(Outcome.OK, f"{count_words(len(reading.answers), 'check')} passed")
 
 
 OWN_CHECKS = Probe(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer, as_row
 from tmi_ops.health.formatting import count_words, literal
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.text import size_words, time_words
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _read_slots(session: ProbeSession) -> Slots:
 
 def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
     if not reading.slots:
-        return verdict(Outcome.OK, "none")
+        return answer(Outcome.OK, "none")
     lost = [slot for slot in reading.slots if slot.wal_status == "lost"]
     endangered = [slot for slot in reading.slots if slot.wal_status == "unreserved"]
     worst = reading.slots[0]
@@ -150,7 +150,7 @@ def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
     count = count_words(len(reading.slots), "slot")
     summary = f"{count}; {worst.name} ({state}) retains {size_words(worst.held)} of WAL ({bound})"
     if lost:
-        return verdict(
+        return answer(
             Outcome.CRITICAL,
             f"slot {lost[0].name} has lost WAL its consumer needs; {summary}",
             "drop the slot, then take a new base backup: the consumer cannot continue",
@@ -158,13 +158,13 @@ def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
         )
     status = Outcome.CRITICAL if endangered else thresholds.status(worst.held / _MEGA)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     subject = endangered[0] if endangered else worst
     remedy = [f"SELECT pg_drop_replication_slot({literal(subject.name)});  -- only if its consumer is gone for good"]
     if reading.limit is None:
         remedy += ["ALTER SYSTEM SET max_slot_wal_keep_size = '10GB';", "SELECT pg_reload_conf();"]
     danger = "the next checkpoint may remove WAL it needs" if endangered else "until it catches up, pg_wal grows"
-    return verdict(status, summary, f"restart the consumer of slot {subject.name}: {danger}", tuple(remedy))
+    return answer(status, summary, f"restart the consumer of slot {subject.name}: {danger}", tuple(remedy))
 
 
 def _read_standbys(session: ProbeSession) -> Standbys:
@@ -175,22 +175,22 @@ def _read_standbys(session: ProbeSession) -> Standbys:
 
 def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Answer:
     if reading.commits_hang:
-        return verdict(
+        return answer(
             Outcome.CRITICAL,
             f"commits wait for a synchronous standby that is not connected ({reading.synchronous})",
             "start the standby; or stop waiting for it, and accept commits that only this server has",
             ("ALTER SYSTEM SET synchronous_standby_names = '';", "SELECT pg_reload_conf();"),
         )
     if not reading.standbys:
-        return verdict(Outcome.OK, "no receiver is connected")
+        return answer(Outcome.OK, "no receiver is connected")
     worst = reading.standbys[0]
     lag = f", {time_words(worst.lag_s)}" if worst.lag_s is not None else ""
     count = count_words(len(reading.standbys), "receiver")
     summary = f"{count}; {worst.name} ({worst.state}) is {size_words(worst.behind)}{lag} behind"
     status = thresholds.status(worst.behind / _MEGA)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         f"check {worst.name} at {worst.address}: it is too slow, its replay is paused, or a query there holds it up",
@@ -209,23 +209,23 @@ def _read_replay(session: ProbeSession) -> Replay:
 
 def judge_replay(reading: Replay, thresholds: Thresholds) -> Answer:
     if not reading.is_standby:
-        return verdict(Outcome.OK, "this server is a primary")
+        return answer(Outcome.OK, "this server is a primary")
     paused = ", replay is paused" if reading.paused else ""
     source = "" if reading.receivers else ", not connected to a primary"
     summary = f"{time_words(reading.delay_s)} behind ({size_words(reading.behind or 0)} to replay){paused}{source}"
     status = thresholds.status(reading.delay_s)
     if status is Outcome.OK and reading.receivers:
-        return verdict(status, summary)
+        return answer(status, summary)
     if status is Outcome.OK:
-        return verdict(
+        return answer(
             Outcome.WARNING,
             summary,
             "reconnect it to its primary: check primary_conninfo, the primary's pg_hba.conf, and this server's log",
             ("SHOW primary_conninfo;",),
         )
     if reading.paused:
-        return verdict(status, summary, "resume replay: somebody paused it", ("SELECT pg_wal_replay_resume();",))
-    return verdict(
+        return answer(status, summary, "resume replay: somebody paused it", ("SELECT pg_wal_replay_resume();",))
+    return answer(
         status,
         summary,
         "look for a long query that holds up replay on this server, or a disk that is too slow",

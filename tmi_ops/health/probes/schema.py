@@ -9,10 +9,10 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, verdict
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -90,13 +90,13 @@ def _read_migration(session: ProbeSession) -> Migration:
 
 def judge_migration(reading: Migration, thresholds: Thresholds) -> Answer:
     if not reading.steps and not reading.blocked:
-        return verdict(Outcome.OK, "the schema is up to date")
+        return answer(Outcome.OK, "the schema is up to date")
     waiting = f", {len(reading.blocked)} left to a person" if reading.blocked else ""
     summary = f"{count_words(len(reading.steps), 'step')} to take{waiting}"
     status = thresholds.status(len(reading.steps))
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         f"{summary}: {list_words(reading.steps, 2)}",
         "migrate the schema: this works online and drops nothing",
@@ -125,11 +125,11 @@ def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Answer:
     extra = len(reading.findings) - len(reading.judged)
     also = f"; {extra} not in TMI's models or not readable" if extra else ""
     if not reading.judged:
-        return verdict(Outcome.OK, f"matches what TMI needs{also}")
+        return answer(Outcome.OK, f"matches what TMI needs{also}")
     by_rule = Counter(finding.rule.replace("_", " ") for finding in reading.judged)
     kinds = list_words([f"{count} {rule}" for rule, count in by_rule.most_common()])
     status = thresholds.status(reading.errors) if reading.errors else Outcome.WARNING
-    return verdict(
+    return answer(
         status,
         f"{count_words(reading.errors, 'error')}, {count_words(reading.warnings, 'warning')}: {kinds}{also}",
         f"{reading.judged[0].subject}: {reading.judged[0].message}",

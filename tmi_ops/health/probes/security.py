@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer, as_row
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, as_row, verdict
 from tmi_ops.postgres.versions import MONITOR_READS_LOG
 from tmi_ops.text import time_words
 
@@ -123,10 +123,10 @@ def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Answer:
     )
     status = thresholds.status(reading.exposed_count)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     who = list_words([f"{one.role} from {one.address}" for one in reading.exposed])
     switch_on = () if reading.server_speaks_tls else ("ALTER SYSTEM SET ssl = on;  -- with server.crt, server.key",)
-    return verdict(
+    return answer(
         status,
         f"{summary}: {who}",
         "require TLS on the server and the clients: password hashes and rows are sent in the clear",
@@ -158,8 +158,8 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
         begin = min(seen.last.groups["log"].values["bytes"], size)
         seconds = (seen.current.taken_at - seen.last.taken_at).total_seconds()
     start = int(max(begin, size - _LOG_BYTES))
-    answer = session.permitted(_LOG, (file, start, int(size) - start))
-    if answer is None:
+    log = session.permitted(_LOG, (file, start, int(size) - start))
+    if log is None:
         raise CannotTell(
             Cause.RIGHT,
             f"The role {session.server.role} may not read the server's log.",
@@ -167,7 +167,7 @@ def _read_failed_logins(session: ProbeSession) -> FailedLogins:
             "system",
             _reading_grants(session),
         )
-    failures = count_failures(answer[0]["text"])
+    failures = count_failures(log[0]["text"])
     return FailedLogins(dict(failures.most_common(20)), seconds, int(size) - start, start == int(begin))
 
 
@@ -219,9 +219,9 @@ def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Answer
         summary += " (only the newest part was read)"
     status = thresholds.status(reading.per_hour)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     roles = list_words([f"{role} ({count})" for role, count in reading.by_role.items()])
-    return verdict(
+    return answer(
         status,
         f"{summary}: {roles}",
         "find the addresses in the server's log: an application has an old password, or somebody guesses passwords. "

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
 from tmi_ops.health.formatting import count_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -111,7 +111,7 @@ def _read(session: ProbeSession) -> Sequences:
 
 def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
     if not reading.sequences:
-        return verdict(Outcome.OK, "none")
+        return answer(Outcome.OK, "none")
     worst = reading.sequences[0]
     hidden = f", {reading.unreadable} hidden from this role" if reading.unreadable else ""
     summary = (
@@ -120,9 +120,9 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
     )
     status = thresholds.status(worst.percent)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     if worst.table_name and worst.column_type != "bigint":
-        return verdict(
+        return answer(
             status,
             f"{summary}: {worst.table_name}.{worst.column_name} is {worst.column_type}",
             "widen the column (this rewrites and locks the table) and the sequence: at its end every INSERT fails",
@@ -131,7 +131,7 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
                 f"ALTER SEQUENCE {worst.name} AS bigint;",
             ),
         )
-    return verdict(
+    return answer(
         status,
         summary,
         "raise its limit, if the column it fills can hold more: at its end nextval fails",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer, as_row
 from tmi_ops.health.formatting import count_words, query_shape
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, as_row, verdict
 from tmi_ops.text import time_words
 
 if TYPE_CHECKING:
@@ -172,9 +172,9 @@ def judge_connections(reading: Connections, thresholds: Thresholds) -> Answer:
     summary = f"{reading.used} of {reading.usable} usable connections ({reading.percent:.0f} %): {states}"
     status = thresholds.status(reading.percent)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     most = max(reading.groups, key=lambda group: group.connections)
-    return verdict(
+    return answer(
         status,
         summary,
         f"limit the connection pool of {most.application}, or raise max_connections (needs a restart): role "
@@ -193,13 +193,13 @@ def _read_busy(session: ProbeSession) -> Sessions:
 def judge_long_queries(reading: Sessions, thresholds: Thresholds) -> Answer:
     running = count_words(len(reading.judged), "running query", "running queries")
     if not reading.judged:
-        return verdict(Outcome.OK, "no query is running")
+        return answer(Outcome.OK, "no query is running")
     longest = reading.judged[0]
     summary = f"{running}, the longest for {time_words(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         "look at its plan with EXPLAIN; cancel it if its result is not needed, and set a statement_timeout",
@@ -216,14 +216,14 @@ def _read_idle_in_transaction(session: ProbeSession) -> Sessions:
 
 def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Answer:
     if not reading.judged:
-        return verdict(Outcome.OK, "no session is idle in a transaction")
+        return answer(Outcome.OK, "no session is idle in a transaction")
     longest = reading.judged[0]
     count = count_words(len(reading.judged), "session")
     summary = f"{count} idle in a transaction, the longest for {time_words(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         "end it, and set an idle_in_transaction_session_timeout: it holds its locks and keeps VACUUM from removing "

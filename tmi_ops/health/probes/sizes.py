@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.text import size_words, time_words
 
 if TYPE_CHECKING:
@@ -117,16 +117,16 @@ def judge(reading: Sizes, thresholds: Thresholds) -> Answer:
     )
     summary = f"{reading.database} is {size_words(reading.size)}{largest}"
     if reading.growth_mb_per_day is None or reading.growth_s is None or reading.growth is None:
-        return verdict(Outcome.OK, f"{summary}; growth is known from the next reading on")
+        return answer(Outcome.OK, f"{summary}; growth is known from the next reading on")
     summary += f"; grew {size_words(reading.growth)} in {time_words(reading.growth_s)}"
     # A minute's burst is no trend: growth over less than a day is judged as that day's total.
     per_day = reading.growth / max(reading.growth_s, _DAY_S) * _DAY_S / _MEGA
     status = thresholds.status(per_day)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     fastest = reading.fastest()
     most = f"most of it in {fastest[0]} ({size_words(fastest[1])})" if fastest else "not in any one table"
-    return verdict(
+    return answer(
         status,
         summary,
         f"find what grows ({most}); then delete old rows or add disk",

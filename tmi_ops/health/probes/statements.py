@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
 from tmi_ops.health.formatting import count_words, literal, query_shape
 from tmi_ops.health.probe import READ_ALL_SETTINGS, READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import CannotTell, Cause, Reading, Row, verdict
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -105,14 +105,14 @@ def not_loaded(libraries: Sequence[str]) -> CannotTell:
 
 def judge(reading: SlowQueries, thresholds: Thresholds) -> Answer:
     if not reading.statements:
-        return verdict(Outcome.OK, f"no query has run {_ENOUGH_CALLS} times yet")
+        return answer(Outcome.OK, f"no query has run {_ENOUGH_CALLS} times yet")
     slowest = reading.statements[0]
     slow = [one for one in reading.statements if thresholds.crossed(one.mean_ms)]
     status = thresholds.status(slowest.mean_ms)
     summary = f"the slowest query takes {slowest.mean_ms:,.1f} ms on average over {count_words(slowest.calls, 'call')}"
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         f"{count_words(len(slow), 'slow query', 'slow queries')}: {summary}",
         f"look for a missing index in the plan of: {query_shape(slowest.query)}",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, answer
 from tmi_ops.health.counters import Change
 from tmi_ops.health.formatting import count_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, verdict
 from tmi_ops.text import size_words, time_words
 
 if TYPE_CHECKING:
@@ -116,20 +116,20 @@ def judge_transactions(reading: Transactions, thresholds: Thresholds) -> Answer:
         summary += "; rates are known from the next reading on"
     status = thresholds.status(reading.rollback_percent) if reading.count >= _ENOUGH_TRANSACTIONS else Outcome.OK
     if status is not Outcome.OK:
-        return verdict(
+        return answer(
             status,
             summary,
             "find the errors in the server's log: many transactions fail",
             ("ALTER SYSTEM SET log_min_error_statement = 'error';", "SELECT pg_reload_conf();"),
         )
     if reading.change and deadlocks:
-        return verdict(
+        return answer(
             Outcome.WARNING,
             summary,
             "find both sides of each deadlock in the server's log: transactions lock the same rows in different orders",
             ("ALTER SYSTEM SET log_lock_waits = on;", "SELECT pg_reload_conf();"),
         )
-    return verdict(status, summary)
+    return answer(status, summary)
 
 
 def _read_cache(session: ProbeSession) -> CacheHits:
@@ -139,12 +139,12 @@ def _read_cache(session: ProbeSession) -> CacheHits:
 
 def judge_cache(reading: CacheHits, thresholds: Thresholds) -> Answer:
     if reading.blocks < _ENOUGH_BLOCKS:
-        return verdict(Outcome.OK, f"{count_words(reading.blocks, 'block')} read {reading.span()}, too few to judge")
+        return answer(Outcome.OK, f"{count_words(reading.blocks, 'block')} read {reading.span()}, too few to judge")
     summary = f"{reading.percent:.1f} % of {reading.blocks:,.0f} blocks found in the cache {reading.span()}"
     status = thresholds.status(reading.percent)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         f"raise shared_buffers (now {reading.shared_buffers}; needs a restart): about a quarter of the host's memory "
@@ -162,12 +162,12 @@ def judge_temporary_files(reading: TemporaryFiles, thresholds: Thresholds) -> An
     files, size = reading.newest["temp_files"], reading.newest["temp_bytes"]
     summary = f"{count_words(files, 'file')}, {size_words(size)} {reading.span()}"
     if reading.mb_per_hour is None:
-        return verdict(Outcome.OK, f"{summary}; the rate is known from the next reading on")
+        return answer(Outcome.OK, f"{summary}; the rate is known from the next reading on")
     status = thresholds.status(reading.mb_per_hour)
     summary += f" ({size_words(reading.mb_per_hour * _MEGA)}/h)"
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         f"log temporary files, then raise work_mem (now {reading.work_mem}) for the role that writes them: its sorts "

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.formatting import count_words, list_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, verdict
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -162,17 +162,17 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
             f"autovacuum is due at {worst.vacuum_at:,.0f}"
         )
     if not reading.autovacuum:
-        return verdict(
+        return answer(
             Outcome.CRITICAL if status is Outcome.CRITICAL else Outcome.WARNING,
             f"autovacuum is off; {summary}",
             "switch it on: without it, tables grow and the server refuses writes in the end",
             ("ALTER SYSTEM SET autovacuum = on;", "ALTER SYSTEM SET track_counts = on;", "SELECT pg_reload_conf();"),
         )
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     switched_off = [table.name for table in due if not table.autovacuum]
     if switched_off:
-        return verdict(
+        return answer(
             status,
             summary,
             f"switch autovacuum on again for {list_words(switched_off)}, and vacuum now",
@@ -181,7 +181,7 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
                 *(f"VACUUM (ANALYZE) {t.name};" for t in due[:5]),
             ),
         )
-    return verdict(
+    return answer(
         status,
         summary,
         "vacuum now (`tmi-ops maintain` does this). If tables fall behind again, raise autovacuum's cost limit and see "
@@ -201,9 +201,9 @@ def judge_statistics(reading: Statistics, thresholds: Thresholds) -> Answer:
     if status is Outcome.OK:
         never = sum(table.analyzed_at is None and table.live > 0 for table in reading.tables)
         also = f"; {never} with rows never analyzed" if never else ""
-        return verdict(status, f"statistics of {count_words(len(reading.tables), 'table')} are up to date{also}")
+        return answer(status, f"statistics of {count_words(len(reading.tables), 'table')} are up to date{also}")
     worst = due[0]
-    return verdict(
+    return answer(
         status,
         f"{count_words(len(due), 'table')} with outdated statistics: {worst.name} has "
         f"{count_words(worst.modified, 'changed row')} of {worst.live:,}, last analyzed: {_when(worst.analyzed_at)}",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.counters import Change
 from tmi_ops.health.formatting import count_words
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, verdict
 from tmi_ops.postgres.versions import ARCHIVE_LIBRARY
 from tmi_ops.text import size_words, time_words
 
@@ -147,8 +147,8 @@ def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Answer:
     summary = f"{count_words(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them requested"
     status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Outcome.OK
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         f"raise max_wal_size (now {reading.max_wal_size}): WAL reaches it before checkpoint_timeout "
@@ -169,8 +169,8 @@ def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Answer:
     )
     status = thresholds.status(reading.mb_per_second)
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         "compress WAL, space out checkpoints, and find what writes: archive, slots and standbys must keep up with this",
@@ -196,9 +196,9 @@ def _read_archiver(session: ProbeSession) -> Archiver:
 
 def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
     if reading.mode == "off":
-        return verdict(Outcome.OK, "archive_mode is off: WAL is archived only if a receiver streams it from a slot")
+        return answer(Outcome.OK, "archive_mode is off: WAL is archived only if a receiver streams it from a slot")
     if not reading.configured:
-        return verdict(
+        return answer(
             Outcome.CRITICAL,
             "archive_mode is on without an archive_command: segments pile up until the disk is full",
             "set archive_command, or switch archive_mode off (needs a restart)",
@@ -207,7 +207,7 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
     waiting = f"{reading.waiting} waiting" if reading.waiting is not None else "this role may not see how many wait"
     if reading.failing:
         ago = time_words(reading.failed_ago_s or 0)
-        return verdict(
+        return answer(
             Outcome.CRITICAL,
             f"archiving of segment {reading.last_failed_wal} failed {ago} ago; {waiting}",
             "find the command's error in the server's log: the archive cannot recover to any time after this segment, "
@@ -218,8 +218,8 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
     last = f"{reading.last_archived_time:%Y-%m-%d %H:%M}" if reading.last_archived_time else "none yet"
     summary = f"{count_words(reading.archived, 'segment')} archived, the last {last}; {waiting}"
     if status is Outcome.OK:
-        return verdict(status, summary)
-    return verdict(
+        return answer(status, summary)
+    return answer(
         status,
         summary,
         "find what the archive_command waits for: it archives more slowly than the database writes",
@@ -235,7 +235,7 @@ def judge_durability(reading: Durability, thresholds: Thresholds) -> Answer:
     lossy = [name for name in ("fsync", "full_page_writes") if reading.settings.get(name) == "off"]
     status = thresholds.status(len(lossy))
     if status is not Outcome.OK:
-        return verdict(
+        return answer(
             status,
             f"{' and '.join(lossy)} {'is' if len(lossy) == 1 else 'are'} off: a crash of the host can corrupt the "
             "database",
@@ -243,13 +243,13 @@ def judge_durability(reading: Durability, thresholds: Thresholds) -> Answer:
             (*(f"ALTER SYSTEM SET {name} = on;" for name in lossy), "SELECT pg_reload_conf();"),
         )
     if reading.settings.get("synchronous_commit") == "off":
-        return verdict(
+        return answer(
             Outcome.WARNING,
             "synchronous_commit is off: a crash loses the latest commits",
             "switch it on, unless that loss is acceptable",
             ("ALTER SYSTEM SET synchronous_commit = on;", "SELECT pg_reload_conf();"),
         )
-    return verdict(
+    return answer(
         Outcome.OK,
         f"committed transactions survive a crash (synchronous_commit is {reading.settings['synchronous_commit']})",
     )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
 from tmi_ops.checks.finding import Answer, Outcome
+from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.formatting import list_words
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.health.verdict import Reading, Row, verdict
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -125,13 +125,13 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Answer:
     )
     status = thresholds.status(reading.percent)
     if status is Outcome.OK:
-        return verdict(status, summary)
+        return answer(status, summary)
     held = [f"{one.name}, {one.age:,} transactions old" for one in reading.holders if one.age >= reading.freeze_at]
     why = f"end what blocks freezing ({list_words(held)}), then freeze" if held else "freeze the oldest tables now"
     if oldest.is_ours and reading.tables:
         remedy = tuple(_cure_of(table) for table in reading.tables[:5])
     elif not oldest.may_connect:
-        return verdict(
+        return answer(
             status,
             summary,
             f"find in the server's log why autovacuum fails: only it can freeze {oldest.name}, and it is forced "
@@ -140,7 +140,7 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Answer:
         )
     else:
         remedy = (f"vacuumdb --freeze --dbname {oldest.name}",)
-    return verdict(status, summary, f"{why}; autovacuum was due at an age of {reading.freeze_at:,}", remedy)
+    return answer(status, summary, f"{why}; autovacuum was due at an age of {reading.freeze_at:,}", remedy)
 
 
 def _cure_of(table: Aged) -> str:

@@ -173,7 +173,7 @@ def facts_from(
     warned += notice_wal(store, system_identifier, archive.ends)
     histories, lost = _read_histories(store, archive)
     own = tuple(base for base in bases if base.system_identifier == system_identifier)
-    failed = (entry.manifest.backup_id for entry in entries if entry.verdict and entry.verdict.outcome == "failed")
+    failed = (entry.manifest.backup_id for entry in entries if entry.failed)
     return RecoveryFacts(
         system_identifier=system_identifier,
         bases=own,

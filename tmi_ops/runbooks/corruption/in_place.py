@@ -75,7 +75,7 @@ class Names(Fact):
 
 
 def names_of(work: Work) -> Names:
-    return Names.model_validate(work.journal.plan.wishes["names"])
+    return Names.model_validate(work.journal.plan.requests["names"])
 
 
 def in_place_steps(names: Names, *, counted: bool) -> tuple[Step, ...]:

@@ -200,7 +200,7 @@ def plan_corruption(settings: Settings, facts: CorruptionFacts, request: Corrupt
             RELEASE,
         ),
         obstacles=facts.obstacles,
-        wishes={
+        requests={
             "gate": facts.gate.model_dump(mode="json"),
             "held": Held(bases=tuple(item.base for item in bases)).model_dump(mode="json"),
             "names": names.model_dump(mode="json"),

@@ -164,7 +164,7 @@ def plan_everything(settings: Settings, facts: EverythingFacts, request: Everyth
             *served_afterwards(),
         ),
         obstacles=facts.obstacles,
-        wishes={
+        requests={
             "serve": request.serve.model_dump(mode="json"),
             "recover": RecoverRequest(
                 system_identifier=cluster,

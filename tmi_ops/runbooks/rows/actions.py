@@ -91,7 +91,7 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
     if opened is not None:
         yield opened
         return
-    settings, request = work.settings, RowsRequest.model_validate(work.journal.plan.wishes)
+    settings, request = work.settings, RowsRequest.model_validate(work.journal.plan.requests)
     with (
         past_of(settings, work.store, request.moment, work.report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
@@ -119,7 +119,7 @@ def _was_committed(work: Work) -> bool:
 
 
 def _require_agreed(work: Work, plan: RescuePlan | ColumnsPlan) -> None:
-    request = RowsRequest.model_validate(work.journal.plan.wishes)
+    request = RowsRequest.model_validate(work.journal.plan.requests)
     if plan.digest != request.digest:
         what = "values" if request.selection.columns else "rows"
         raise RecoveryError(

@@ -32,7 +32,7 @@ def runbook_of(
         untouched=untouched,
         notes=(*rescue.notes, *cache_notes(settings, wanted=with_cache)),
         afterwards=left_undone(settings, wanted=with_cache, policy="keep-sessions"),
-        wishes=request_of(moment, rescue.selection, rescue.digest).model_dump(mode="json"),
+        requests=request_of(moment, rescue.selection, rescue.digest).model_dump(mode="json"),
     )
 
 

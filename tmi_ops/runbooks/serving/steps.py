@@ -108,7 +108,7 @@ def served_afterwards() -> tuple[str, ...]:
 
 
 def serve_request(work: Work) -> ServeRequest:
-    return ServeRequest.model_validate(work.journal.plan.wishes["serve"])
+    return ServeRequest.model_validate(work.journal.plan.requests["serve"])
 
 
 def _provision(work: Work) -> None:

@@ -76,7 +76,7 @@ def lift_step(gate: Gate) -> Step:
 
 
 def gate_of(work: Work) -> Gate:
-    return Gate.model_validate(work.journal.plan.wishes["gate"])
+    return Gate.model_validate(work.journal.plan.requests["gate"])
 
 
 def _shut(work: Work) -> None:

@@ -33,7 +33,7 @@ def _hold(work: Work) -> None:
 
 
 def _held(work: Work) -> tuple[str, ...]:
-    return Held.model_validate(work.journal.plan.wishes["held"]).bases
+    return Held.model_validate(work.journal.plan.requests["held"]).bases
 
 
 def _release(work: Work) -> None:

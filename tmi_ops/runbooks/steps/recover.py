@@ -104,7 +104,7 @@ class RecoveredCluster(Fact):
 
 
 def request_of(work: Work) -> RecoverRequest:
-    return RecoverRequest.model_validate(work.journal.plan.wishes["recover"])
+    return RecoverRequest.model_validate(work.journal.plan.requests["recover"])
 
 
 def cluster_programs(work: Work) -> Programs:
@@ -226,7 +226,7 @@ def _answers_of(report: ShadowReport) -> tuple[Answer, ...]:
 
 class _Search:
     def __init__(self, work: Work, request: RecoverRequest, facts: RecoveryFacts) -> None:
-        self._work, self._wish, self._facts = work, request, facts
+        self._work, self._request, self._facts = work, request, facts
         self._destination = place_of(request.place)
         self._programs = server_programs(facts.server_major, work.settings.pg_bindir, work.settings.copy_libraries)
         self._source: SourceReading | None = None
@@ -234,8 +234,8 @@ class _Search:
             self._source = read_source(work.settings.postgres, facts.system_identifier, work.report)
 
     def go_to(self, target: Target) -> None:
-        plan = self._plan(target, self._wish.backup)
-        bases = [plan.base.backup_id, *([] if self._wish.backup else plan.earlier[: self._wish.limit - 1])]
+        plan = self._plan(target, self._request.backup)
+        bases = [plan.base.backup_id, *([] if self._request.backup else plan.earlier[: self._request.limit - 1])]
         why = ""
         for base in bases:
             why = self._try(self._plan(target, base))
@@ -248,10 +248,10 @@ class _Search:
         )
 
     def look_for_the_last_good_moment(self) -> None:
-        bases, end = base_ends(self._facts, self._wish.backup), end_of_wal(self._facts)
+        bases, end = base_ends(self._facts, self._request.backup), end_of_wal(self._facts)
         trials = (self._work.journal.known(Trials) or Trials()).trials
         standing: Candidate | None = None
-        while (candidate := next_candidate(bases, end, trials, self._wish.limit)) is not None:
+        while (candidate := next_candidate(bases, end, trials, self._request.limit)) is not None:
             trial = self._trial(candidate)
             standing = candidate if trial.outcome == "sound" else None
             trials = (*trials, trial)
@@ -298,7 +298,7 @@ class _Search:
             raise
         except (RecoveryError, IntegrityError, ObjectMissingError) as error:
             return error.message
-        answers = check_recovered(recovered, self._destination, self._programs, self._wish.database, self._source)
+        answers = check_recovered(recovered, self._destination, self._programs, self._request.database, self._source)
         why = failed_checks(answers if self._source else _without_schema(answers))
         if why:
             self._empty()
@@ -309,8 +309,8 @@ class _Search:
             work.answer(answer)
         cluster = _cluster(recovered, self._programs)
         work.remember(cluster)
-        if not self._wish.living:
-            work.answer(_reach(cluster, as_wanted=self._wish.moment is not None))
+        if not self._request.living:
+            work.answer(_reach(cluster, as_wanted=self._request.moment is not None))
         if plan.wal.goes_on:
             work.say(f"WAL cannot be replayed to its end: {gap_text(plan.wal)}")
         work.say(
@@ -319,7 +319,7 @@ class _Search:
         return ""
 
     def _empty(self) -> None:
-        empty(self._wish.place)
+        empty(self._request.place)
 
 
 def _without_schema(answers: tuple[Answer, ...]) -> tuple[Answer, ...]:

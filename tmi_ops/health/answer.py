@@ -1,4 +1,4 @@
-"""The result of a probe: a reading, and the verdict on it."""
+"""The result of a probe: a reading, and the answer that it gives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 
 
 # The outcomes of a probe: it always has something to look at, so NOT_APPLICABLE and SKIPPED are not among them.
-VERDICTS = (Outcome.OK, Outcome.UNKNOWN, Outcome.WARNING, Outcome.CRITICAL)
+PROBE_OUTCOMES = (Outcome.OK, Outcome.UNKNOWN, Outcome.WARNING, Outcome.CRITICAL)
 
 
 class Cause(StrEnum):
@@ -43,7 +43,7 @@ class CannotTell(Exception):
         self.remedy = tuple(remedy)
 
 
-def verdict(outcome: Outcome, summary: str, advice: str = "", remedy: Sequence[str] = ()) -> Answer:
+def answer(outcome: Outcome, summary: str, advice: str = "", remedy: Sequence[str] = ()) -> Answer:
     """The answer of a probe that has a reading.
 
     Args:

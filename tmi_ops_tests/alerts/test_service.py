@@ -18,10 +18,10 @@ from tmi_ops_tests.webhook import Webhook, webhook
 
 
 def test_a_message_says_what_is_at_risk_since_when_what_was_done_and_what_to_do(
-    desk: AlertService, hook: Webhook, clock: Clock
+    service: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     clock.forward(minutes=42)
-    assert desk.raise_alert(alert(Severity.CRITICAL)).sent is NoticeKind.OPENED
+    assert service.raise_alert(alert(Severity.CRITICAL)).sent is NoticeKind.OPENED
     (request,) = hook.requests
     assert request.message["type"] == "failure"
     assert request.message["title"] == "[production] CRITICAL: Recovery point objective breached"
@@ -37,19 +37,19 @@ def test_a_message_says_what_is_at_risk_since_when_what_was_done_and_what_to_do(
 
 
 def test_people_are_told_once_then_reminded_and_told_when_it_is_over(
-    desk: AlertService, hook: Webhook, clock: Clock, alert_settings: Settings
+    service: AlertService, hook: Webhook, clock: Clock, alert_settings: Settings
 ) -> None:
     for _ in range(10):
-        desk.raise_alert(alert())
+        service.raise_alert(alert())
         clock.forward(minutes=1)
     assert len(hook.requests) == 1
     clock.forward(seconds=alert_settings.alerts.repeat.total_seconds())
-    desk.raise_alert(alert())
-    desk.raise_alert(alert())
+    service.raise_alert(alert())
+    service.raise_alert(alert())
     assert hook.titles[1:] == ["[production] WARNING: Recovery point objective breached (reminder)"]
     clock.forward(minutes=5)
-    assert desk.resolve("rpo", "The receiver is back.").sent is NoticeKind.RESOLVED
-    assert desk.resolve("rpo", "The receiver is back.").sent is None
+    assert service.resolve("rpo", "The receiver is back.").sent is NoticeKind.RESOLVED
+    assert service.resolve("rpo", "The receiver is back.").sent is None
     assert hook.titles[2:] == ["[production] RESOLVED: Recovery point objective breached"]
     last = hook.requests[-1].message
     assert last["type"] == "success"
@@ -57,30 +57,32 @@ def test_people_are_told_once_then_reminded_and_told_when_it_is_over(
     assert "What helped: The receiver is back." in last["message"]
 
 
-def test_what_becomes_worse_is_told_at_once_and_what_becomes_better_is_not(desk: AlertService, hook: Webhook) -> None:
+def test_what_becomes_worse_is_told_at_once_and_what_becomes_better_is_not(
+    service: AlertService, hook: Webhook
+) -> None:
     for severity in (Severity.WARNING, Severity.CRITICAL, Severity.WARNING, Severity.CRITICAL):
-        desk.raise_alert(alert(severity))
+        service.raise_alert(alert(severity))
     assert hook.titles == [
         "[production] WARNING: Recovery point objective breached",
         "[production] CRITICAL: Recovery point objective breached (now worse)",
     ]
 
 
-def test_what_was_never_so_is_not_over(desk: AlertService, hook: Webhook) -> None:
-    outcome = desk.resolve("rpo", "All is well.")
+def test_what_was_never_so_is_not_over(service: AlertService, hook: Webhook) -> None:
+    outcome = service.resolve("rpo", "All is well.")
     assert (outcome.record, outcome.sent) == (None, None)
     assert hook.requests == []
-    assert desk.records() == []
+    assert service.records() == []
 
 
-def test_the_same_trouble_again_is_news(desk: AlertService, hook: Webhook, clock: Clock) -> None:
+def test_the_same_trouble_again_is_news(service: AlertService, hook: Webhook, clock: Clock) -> None:
     for _ in range(2):
-        desk.raise_alert(alert(since=clock.now))
+        service.raise_alert(alert(since=clock.now))
         clock.forward(minutes=1)
-        desk.resolve("rpo", "It passed.")
+        service.resolve("rpo", "It passed.")
         clock.forward(minutes=1)
     assert len(hook.requests) == 4
-    (record,) = desk.records()
+    (record,) = service.records()
     assert [notice.kind for notice in record.notices] == ["opened", "resolved"] * 2
 
 
@@ -102,73 +104,73 @@ def test_each_severity_reaches_those_who_asked_for_it_and_the_recovery_reaches_w
 ) -> None:
     with webhook() as team, webhook() as pager:
         told = AlertSettings(urls=(address(hook),), urls_warning=(address(team),), urls_critical=(address(pager),))
-        desk = AlertService(alert_settings.model_copy(update={"alerts": told}), clock)
-        desk.raise_alert(alert(Severity.NOTICE))
+        service = AlertService(alert_settings.model_copy(update={"alerts": told}), clock)
+        service.raise_alert(alert(Severity.NOTICE))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [1, 0, 0]
-        desk.raise_alert(alert(Severity.WARNING))
+        service.raise_alert(alert(Severity.WARNING))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [2, 1, 0]
-        desk.raise_alert(alert(Severity.CRITICAL))
+        service.raise_alert(alert(Severity.CRITICAL))
         assert [len(heard.requests) for heard in (hook, team, pager)] == [3, 2, 1]
-        desk.raise_alert(alert(Severity.NOTICE))
-        desk.resolve("rpo", "It passed.")
+        service.raise_alert(alert(Severity.NOTICE))
+        service.resolve("rpo", "It passed.")
         assert [len(heard.requests) for heard in (hook, team, pager)] == [4, 3, 2]
 
 
 def test_a_channel_that_refuses_is_recorded_and_tried_again_at_the_next_occasion(
-    desk: AlertService, hook: Webhook, clock: Clock
+    service: AlertService, hook: Webhook, clock: Clock
 ) -> None:
     hook.status = 503
-    outcome = desk.raise_alert(alert())
+    outcome = service.raise_alert(alert())
     (problem,) = outcome.problems.values()
     assert "503" in problem or "Service Unavailable" in problem
     assert outcome.record is not None
     (delivery,) = outcome.record.notices[-1].deliveries
     assert (delivery.state, delivery.attempts) == (DeliveryState.FAILED, 1)
     hook.status = 200
-    assert desk.raise_alert(alert()).sent is None, "a channel in trouble is not hurried"
+    assert service.raise_alert(alert()).sent is None, "a channel in trouble is not hurried"
     clock.forward(minutes=1)
-    assert desk.raise_alert(alert()).sent is NoticeKind.OPENED
-    assert desk.raise_alert(alert()).sent is None
-    (record,) = desk.records()
+    assert service.raise_alert(alert()).sent is NoticeKind.OPENED
+    assert service.raise_alert(alert()).sent is None
+    (record,) = service.records()
     (delivery,) = record.notices[-1].deliveries
     assert (delivery.state, delivery.attempts, delivery.problem) == (DeliveryState.DELIVERED, 2, "")
 
 
 def test_a_recovery_that_did_not_arrive_is_sent_though_nobody_raises_the_alert_any_more(
-    desk: AlertService, hook: Webhook, clock: Clock
+    service: AlertService, hook: Webhook, clock: Clock
 ) -> None:
-    desk.raise_alert(alert())
+    service.raise_alert(alert())
     hook.status = 500
-    desk.resolve("rpo", "It passed.")
+    service.resolve("rpo", "It passed.")
     hook.status = 200
     clock.forward(minutes=2)
-    (outcome,) = desk.retry()
+    (outcome,) = service.retry()
     assert outcome.sent is NoticeKind.RESOLVED
-    assert desk.retry() == []
+    assert service.retry() == []
 
 
-def test_a_claim_whose_process_died_is_taken_up_later(desk: AlertService, hook: Webhook, clock: Clock) -> None:
+def test_a_claim_whose_process_died_is_taken_up_later(service: AlertService, hook: Webhook, clock: Clock) -> None:
     def dies(_: object) -> str:
         raise SystemExit
 
-    real = desk.channels[0]
-    desk.channels[0] = type(real)(real.name, real.hears, dies)
+    real = service.channels[0]
+    service.channels[0] = type(real)(real.name, real.hears, dies)
     with pytest.raises(SystemExit):
-        _die_between_claim_and_outcome(desk)
-    desk.channels[0] = real
+        _die_between_claim_and_outcome(service)
+    service.channels[0] = real
     clock.forward(seconds=30)
-    assert desk.raise_alert(alert()).sent is None
+    assert service.raise_alert(alert()).sent is None
     clock.forward(minutes=2)
-    assert desk.raise_alert(alert()).sent is NoticeKind.OPENED
+    assert service.raise_alert(alert()).sent is NoticeKind.OPENED
     assert len(hook.requests) == 1
 
 
-def _die_between_claim_and_outcome(desk: AlertService) -> None:
+def _die_between_claim_and_outcome(service: AlertService) -> None:
     from tmi_ops.alerts.planning import plan_raise
 
-    now = desk._clock()
-    desk.book.change(
-        "rpo", lambda record: plan_raise(record, alert(), "production", now, timedelta(hours=4), desk._hearing)
+    now = service._clock()
+    service.book.change(
+        "rpo", lambda record: plan_raise(record, alert(), "production", now, timedelta(hours=4), service._hearing)
     )
     raise SystemExit
 
@@ -176,9 +178,9 @@ def _die_between_claim_and_outcome(desk: AlertService) -> None:
 def test_without_a_channel_the_alert_is_kept_and_says_that_nobody_was_told(
     alert_settings: Settings, clock: Clock
 ) -> None:
-    desk = AlertService(alert_settings.model_copy(update={"alerts": AlertSettings()}), clock)
-    assert "sent to nobody" in desk.raise_alert(alert()).words
-    (record,) = desk.records()
+    service = AlertService(alert_settings.model_copy(update={"alerts": AlertSettings()}), clock)
+    assert "sent to nobody" in service.raise_alert(alert()).words
+    (record,) = service.records()
     assert record.is_open
 
 
@@ -194,18 +196,18 @@ def test_no_address_shows_in_what_is_kept_or_returned(alert_settings: Settings, 
             SecretStr(f"slack://{PASSWORD}"),
         )
     )
-    desk = AlertService(alert_settings.model_copy(update={"alerts": told}), clock)
-    outcome = desk.raise_alert(alert())
+    service = AlertService(alert_settings.model_copy(update={"alerts": told}), clock)
+    outcome = service.raise_alert(alert())
     logging.getLogger().removeHandler(handler)
     assert len([problem for problem in outcome.problems.values() if problem]) == 4
     kept = "".join(file.read_text() for file in alert_settings.home.rglob("*.json"))
     assert kept
-    for text in (repr(outcome), outcome.words, kept, log.getvalue(), repr(desk.channels)):
+    for text in (repr(outcome), outcome.words, kept, log.getvalue(), repr(service.channels)):
         assert PASSWORD not in text
 
 
-def test_an_alert_began_when_the_trouble_was_first_known_to_have_begun(desk: AlertService) -> None:
-    desk.raise_alert(alert(Severity.WARNING))
-    outcome = desk.raise_alert(alert(Severity.CRITICAL, since=START + timedelta(minutes=5)))
+def test_an_alert_began_when_the_trouble_was_first_known_to_have_begun(service: AlertService) -> None:
+    service.raise_alert(alert(Severity.WARNING))
+    outcome = service.raise_alert(alert(Severity.CRITICAL, since=START + timedelta(minutes=5)))
     assert outcome.record is not None
     assert outcome.record.alert.since == START
