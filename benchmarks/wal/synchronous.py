@@ -2,8 +2,10 @@
 small put, beside `pg_receivewal --synchronous` (what Barman runs) that writes to disk, and beside no standby at all.
 
     python -m benchmarks.wal.synchronous --seconds 20
+    python -m benchmarks.wal.synchronous --seconds 60 --workload tpcb
 
-Four clients insert a row each, one commit after the other; fsync is on. Linux only: /proc is read.
+Four clients insert a row each, one commit after the other, or run pgbench's own script; fsync is on. Linux only: /proc
+is read.
 """
 
 from __future__ import annotations
@@ -57,8 +59,9 @@ class Result:
 @click.command()
 @click.option("--seconds", type=click.IntRange(3), default=20, show_default=True)
 @click.option("--clients", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--workload", type=click.Choice(["insert", "tpcb"]), default="insert", show_default=True)
 @click.option("--only", type=click.Choice(["ours", "peers", "all"]), default="all")
-def main(seconds: int, clients: int, only: str) -> None:
+def main(seconds: int, clients: int, workload: str, only: str) -> None:
     """Measure commits that wait for the store."""
     with tempfile.TemporaryDirectory(prefix="synchronous-") as name:
         root = Path(name)
@@ -69,7 +72,9 @@ def main(seconds: int, clients: int, only: str) -> None:
                 connection.execute(
                     "CREATE TABLE ledger (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text)"
                 )
-            load = Load(made, postgres, root, seconds, clients)
+            load = Load(made, postgres, root, seconds, clients, workload)
+            if workload == "tpcb":
+                load.pgbench("--initialize", "--quiet", "--scale=20")
             put_ms = small_put_ms(made.store)
             results = []
             if only != "ours":
@@ -83,32 +88,21 @@ def main(seconds: int, clients: int, only: str) -> None:
 class Load:
     """pgbench, beside whatever is the standby."""
 
-    def __init__(self, made: Servers, postgres: PostgresSettings, root: Path, seconds: int, clients: int) -> None:
+    def __init__(
+        self, made: Servers, postgres: PostgresSettings, root: Path, seconds: int, clients: int, workload: str
+    ) -> None:
         self.made, self.postgres, self.root, self.seconds, self.clients = made, postgres, root, seconds, clients
+        self.workload = workload
         (root / "script.sql").write_text(SCRIPT)
 
     def run(self, name: str, pid: int | None) -> Result:
         logs = self.root / f"log-{secrets.token_hex(4)}"
-        command = [
-            str(self.made.programs.path("pgbench")),
-            "--no-vacuum",
-            f"--client={self.clients}",
-            f"--time={self.seconds}",
-            f"--file={self.root / 'script.sql'}",
-            "--log",
-            f"--log-prefix={logs}",
-            "postgres",
-        ]
-        environment = {
-            **os.environ,
-            "PGHOST": self.postgres.host,
-            "PGPORT": str(self.postgres.port),
-            "PGUSER": self.postgres.user,
-            "PGPASSWORD": self.postgres.password.get_secret_value() if self.postgres.password else "",
-        }
+        script = "--builtin=tpcb-like" if self.workload == "tpcb" else f"--file={self.root / 'script.sql'}"
         start, cpu, begun = self.lsn(), cpu_of_tree(pid) if pid else 0.0, time.monotonic()
         store_cpu = cpu_of_tree(self.made.s3_pid)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        said = self.pgbench(
+            "--no-vacuum", f"--client={self.clients}", f"--time={self.seconds}", script, "--log", f"--log-prefix={logs}"
+        )
         took = time.monotonic() - begun
         used = (cpu_of_tree(pid) if pid else 0.0) - cpu
         store_cpu = cpu_of_tree(self.made.s3_pid) - store_cpu
@@ -117,10 +111,21 @@ class Load:
             for path in self.root.glob(f"{logs.name}*")
             for line in path.read_text().splitlines()
         )
-        commits = int(re.search(r"actually processed: (\d+)", done.stdout)[1])  # type: ignore[index]
+        commits = int(re.search(r"actually processed: (\d+)", said)[1])  # type: ignore[index]
         wal = self.lsn() - start
         median, worst = statistics.median(latencies), latencies[int(len(latencies) * 0.95)]
         return Result(name, took, commits, median, worst, wal, used, store_cpu)
+
+    def pgbench(self, *options: str) -> str:
+        environment = {
+            **os.environ,
+            "PGHOST": self.postgres.host,
+            "PGPORT": str(self.postgres.port),
+            "PGUSER": self.postgres.user,
+            "PGPASSWORD": self.postgres.password.get_secret_value() if self.postgres.password else "",
+        }
+        command = [str(self.made.programs.path("pgbench")), *options, "postgres"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     def lsn(self) -> int:
         with connect(self.postgres) as connection:
