@@ -54,7 +54,7 @@ CODE = "code server, with its runs"
 DATABASES = {"tmi": "tmi", "shop": "shop", "records": "dagster"}
 # Process ids.
 Services = Mapping[str, Sequence[int]]
-_REQUEST = re.compile(rb"(GET|PUT|HEAD|POST|DELETE) /[^ ]* HTTP/1\.1\r\n")
+_REQUEST = re.compile(rb"(GET|PUT|HEAD|POST|DELETE) (/[^ ]*) HTTP/1\.1\r\n")
 _DEFAULTS = """[defaults]
 TMI_OPS_S3_BUCKET = "{bucket}"
 TMI_OPS_S3_REGION = "{region}"
@@ -85,14 +85,15 @@ INSERT INTO "Stock Room"."Items" SELECT 'item ' || n, n FROM generate_series(1, 
 
 
 class CountingRelay(TcpRelay):
-    """Counts what clients ask, by verb."""
+    """Counts what clients ask, by verb; a GET of a listing is a LIST, as in a bill."""
 
     def __init__(self, target: int) -> None:
         self.asked: Counter[str] = Counter()
         super().__init__(target)
 
     def handed_on(self, content: bytes) -> None:
-        self.asked.update(found.decode() for found in _REQUEST.findall(content))
+        for verb, path in _REQUEST.findall(content):
+            self.asked["LIST" if b"list-type=2" in path else verb.decode()] += 1
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def _print_cost(spent: Mapping[str, float], services: Services, minutes: int) ->
 
 
 def _print(found: Fleet, before: Mapping[str, tuple[Counter[str], int]], minutes: int) -> None:
-    verbs = ("GET", "HEAD", "PUT", "POST", "DELETE")
+    verbs = ("LIST", "GET", "HEAD", "PUT", "POST", "DELETE")
     click.echo(f"| environment | {' a minute | '.join(verbs)} a minute | sessions a minute |")
     click.echo(f"| --- |{' ---: |' * (len(verbs) + 1)}")
     for name in found.names:
