@@ -1,8 +1,8 @@
-"""Files that the server is about to hand over, stored before it asks: it asks for one at a time and waits.
+"""Stores WAL files before archive_command asks for them: the server hands over one file at a time and waits.
 
-What was stored ahead is noted outside of the data directory, one empty file for each, so that the server's question
-for it can be answered without the store. A note is believed only for as long as the file is the same and the settings
-are, and for ten minutes; without it the file is looked up in the store.
+Each file stored ahead leaves a note, an empty file outside the data directory, so that archive_command can answer
+without asking the store. A note is valid for ten minutes, and only while the file and the settings are unchanged.
+Without a valid note, the file is looked up in the store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Notes:
     directory: Path
 
     def take(self, path: Path) -> bool:
-        """Whether this very file was stored ahead. The note is used up."""
+        """Return whether this file, unchanged, was stored ahead, and remove its note."""
         note = self.directory / _identity(path)
         try:
             age = time.time() - note.stat().st_mtime
@@ -38,21 +38,21 @@ class Notes:
         return 0 <= age < BELIEVED_FOR_S
 
     def leave(self, path: Path) -> None:
-        """Note that this file is stored."""
+        """Record that this file is stored."""
         (self.directory / _identity(path)).touch()
 
     def forget_old(self) -> None:
-        """Remove notes that nobody asked for."""
+        """Remove expired notes."""
         for note in self.directory.iterdir():
             if time.time() - note.stat().st_mtime >= BELIEVED_FOR_S:
                 note.unlink(missing_ok=True)
 
 
 def open_notes(settings: Mapping[str, str]) -> Notes | None:
-    """The notes for these settings; None where the directory for them is not safely ours.
+    """Open the notes for these settings. None if their directory is not private to this user.
 
     Args:
-        settings: every variable that could change which store is written to. Only their hash is kept.
+        settings: every variable that could change which store is written to. Only a hash of them is kept.
     """
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:24]
     top = Path(tempfile.gettempdir()) / f"tmi-ops-wal-push-{os.geteuid()}"
@@ -68,7 +68,7 @@ def open_notes(settings: Mapping[str, str]) -> Notes | None:
 
 
 def ready_after(path: Path, most: int = MOST_AHEAD) -> list[Path]:
-    """What the server will hand over after `path`, in its order: what its archive_status says is ready."""
+    """The files that archive_status lists as ready after `path`, in the order in which the server hands them over."""
     try:
         names = [
             entry.name.removesuffix(READY) for entry in (path.parent / "archive_status").iterdir() if _is_ready(entry)
@@ -83,6 +83,6 @@ def _is_ready(entry: Path) -> bool:
 
 
 def _identity(path: Path) -> str:
-    """A name that changes with the file: a segment's file is used again for a later segment."""
+    """A name that changes when the file does: PostgreSQL recycles a segment's file for a later segment."""
     found = path.stat()
     return f"{path.name}-{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"

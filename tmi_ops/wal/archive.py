@@ -1,4 +1,4 @@
-"""The WAL archive as the store shows it: what is there, and how far it goes without a hole."""
+"""Reads the WAL archive of a cluster from the store: segments, partials, histories and records."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ from tmi_ops.wal.runs import ArchivedSegment, Segments, runs_of
 if TYPE_CHECKING:
     from tmi_ops.wal.coverage import Coverage
 
-# A receiver has fewer segments than this on their way at once.
+# A receiver uploads fewer segments than this at once.
 IN_FLIGHT = 16
 _LOOKS, _LOOK_AGAIN_S, _AT_WORK_S = 3, 0.3, 25.0
 _TIMELINE = re.compile(r"[0-9A-F]{8}")
@@ -68,8 +68,8 @@ _HISTORY_KEY = re.compile(r"([0-9A-F]{8})\.history")
 
 @dataclass(frozen=True)
 class ArchivedPartial:
-    """An open segment in the archive: valid up to `end_lsn`, zeros after; `size` is its stored bytes. `key`: of the
-    object whose metadata says how it ends."""
+    """A partial in the archive: valid up to `end_lsn`, zeros after it. `size` is in stored bytes. `key` is the object
+    whose metadata says where it ends."""
 
     segment: Segment
     size: int
@@ -78,13 +78,14 @@ class ArchivedPartial:
 
     @property
     def name(self) -> str:
-        """As it is fetched."""
+        """The name to fetch it by."""
         return f"{self.segment.name}{PARTIAL_SUFFIX}"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Objects of an archive, and their bytes; `day`, `week`: of those stored since then, by full days."""
+    """Number of objects in an archive and their bytes. `day` and `week`: bytes stored in the last 1 and 7 days;
+    segments in the index are counted by full days of UTC."""
 
     objects: int = 0
     size: int = 0
@@ -94,17 +95,17 @@ class Stored:
 
 @dataclass(frozen=True)
 class WalArchive:
-    """What is archived of one cluster. Segments and partials by timeline, in the order of the WAL.
+    """The archive of one cluster. Segments and partials are by timeline, in WAL order.
 
-    A partial whose segment is there whole is left out: it was about to be cleared away.
+    A partial is left out if its whole segment is archived: it is about to be removed.
 
     Args:
-        breaks: where a receiver saw that no replay passes.
-        followed: what receivers followed, and a person's word on it, the oldest first.
-        problems: what of the archive cannot be read, a sentence each.
-        stored: what it takes in the store.
-        etags: of the small objects directly in the cluster's folder, by key.
-        coverages: what was found out about lines of it; see `coverage.coverage`.
+        breaks: the points found by receivers that no replay can pass.
+        followed: the timelines that receivers followed or a person chose, oldest first.
+        problems: what cannot be read, one sentence each.
+        stored: the space it takes in the store.
+        etags: ETags of the small objects directly in the cluster's folder, by key.
+        coverages: cache of `coverage.coverage`, by line.
     """
 
     system_identifier: str
@@ -121,7 +122,7 @@ class WalArchive:
 
     @property
     def timelines(self) -> tuple[int, ...]:
-        """Those with WAL, ascending."""
+        """The timelines with WAL, ascending."""
         return tuple(sorted({*self.segments, *self.partials}))
 
     @property
@@ -132,11 +133,11 @@ class WalArchive:
 
     @property
     def ends(self) -> dict[int, int]:
-        """By timeline, where its archived WAL ends, holes not considered."""
+        """By timeline, the LSN where its archived WAL ends, ignoring holes."""
         return {timeline: self.newest_lsn(timeline) or 0 for timeline in self.timelines}
 
     def newest_lsn(self, timeline: int) -> int | None:
-        """Where the archived WAL of a timeline ends, holes not considered; None where there is none."""
+        """The LSN where the archived WAL of a timeline ends, ignoring holes. None if there is none."""
         ends = [item.segment.end for item in self.segments.get(timeline, ())[-1:]]
         ends += [item.end_lsn for item in self.partials.get(timeline, ())[-1:]]
         return max(ends, default=None)
@@ -150,14 +151,16 @@ def list_clusters(store: ObjectStore) -> list[str]:
 def list_wal(
     store: ObjectStore, system_identifier: str, *, whole: bool = False, behind: tuple[int, int] | None = None
 ) -> WalArchive:
-    """Read what the archive holds of a cluster; empty when it holds nothing. Names and sizes only: nothing is opened.
+    """List what the archive holds of a cluster, empty if nothing. Reads names and sizes, not the WAL itself.
 
-    What the index has is not listed again. A long tail behind it is put into it, where we may write it.
+    Segments in the index are not listed again. If many segments after the index were listed, they are added to it,
+    provided that our key may write it.
 
     Args:
-        whole: list every object, and believe no index; one that names what is not there is corrected.
-        behind: a timeline and an LSN from which on everything is listed, as a promise is to be made of it. Before them
-            the index is believed as long as the oldest segments that it names are there.
+        whole: list every object instead of using the index. Segments that the index names but that are gone are
+            removed from it.
+        behind: a timeline and an LSN. Everything from there on is listed, because a promise to the user depends on it.
+            Before that point the index is used, provided that the oldest segments that it names exist.
 
     Raises:
         StoreError: the store failed, or the archive was written by a newer release.
@@ -193,7 +196,7 @@ def list_wal(
 
 
 def _correct(store: ObjectStore, system_identifier: str, claims: WalIndex, listed: Sequence[ListedObject]) -> None:
-    """Take out of the index what was listed again and is not there; whoever may not write there leaves it."""
+    """Remove from the index the segments that a new listing did not find. Does nothing if our key may not write it."""
     there = {item.segment for item in _segments_in(listed, claims.segment_size)}
     with contextlib.suppress(OpsError):
         correct(store, system_identifier, claims, there)
@@ -202,7 +205,7 @@ def _correct(store: ObjectStore, system_identifier: str, claims: WalIndex, liste
 def _keep_index(
     store: ObjectStore, system_identifier: str, index: WalIndex, etag: str | None, listed: Sequence[ListedObject]
 ) -> None:
-    """Put a long tail into the index; whoever may not write there reads more, and nothing else."""
+    """Add a long tail to the index. If our key may not write it, later listings only take longer."""
     tail = list(_segments_in(listed, index.segment_size))
     if len(tail) >= LONG_TAIL:
         with contextlib.suppress(OpsError):
@@ -217,7 +220,7 @@ def _segments_in(listed: Iterable[ListedObject], size: int) -> Iterator[ListedSe
 
 
 def _segment_size(store: ObjectStore, system_identifier: str, etags: Mapping[str, str]) -> int:
-    """As described; nothing is asked where the folder's listing shows no description."""
+    """The segment size in bytes from the archive's description. No request if the listing shows no description."""
     key = description_key(system_identifier)
     if key not in etags:
         return DEFAULT_SEGMENT_SIZE
@@ -228,11 +231,11 @@ def _segment_size(store: ObjectStore, system_identifier: str, etags: Mapping[str
 def archive_of(
     store: ObjectStore, system_identifier: str, found: Iterable[ListedObject], index: WalIndex | None = None
 ) -> WalArchive:
-    """As `list_wal`, of a listing of the cluster's folder that is at hand already.
+    """Like `list_wal`, from an existing listing of the cluster's folder.
 
     Args:
         found: the listing.
-        index: has what was not listed; None: everything was.
+        index: the segments that were not listed. None: everything was listed.
 
     Raises:
         StoreError: as `list_wal`.
@@ -313,7 +316,7 @@ def _and(stored: Stored, item: ListedObject, now: datetime) -> Stored:
 
 
 def missing_near_the_end(there: Iterable[Segment]) -> list[Segment]:
-    """Segments that are absent though there is WAL after them, close to the end of a timeline. Pure."""
+    """Segments that are missing near the end of a timeline although there is WAL after them. Pure."""
     by_timeline: dict[int, dict[int, Segment]] = {}
     for segment in there:
         by_timeline.setdefault(segment.timeline, {})[segment.start] = segment
@@ -332,10 +335,10 @@ def missing_near_the_end(there: Iterable[Segment]) -> list[Segment]:
 def _on_their_way(
     store: ObjectStore, system_identifier: str, waiting: Sequence[Segment]
 ) -> Iterator[tuple[Segment, int]]:
-    """Those of these segments that came while the listing was read, with their stored size.
+    """Those of these segments that arrived during the listing, with their stored size in bytes.
 
-    A listing is no moment: it may pass a segment's place before the segment is put, and then find the next one. And
-    several are on their way at once, so that a later one may be there first.
+    A listing is not a snapshot: it can pass a segment's key before the segment is put, and then find the next one.
+    Besides, segments are uploaded in parallel, so a later one may arrive first.
     """
     for look_number in range(_LOOKS):
         still = []
@@ -352,7 +355,7 @@ def _on_their_way(
 
 
 def _grows(store: ObjectStore, system_identifier: str) -> bool:
-    """Whether a receiver is at work, by the age of its lease."""
+    """Whether a receiver is running, by the age of its lease."""
     head = look(store, lease_key(system_identifier))
     return head is not None and head.age_s < _AT_WORK_S
 
@@ -360,7 +363,7 @@ def _grows(store: ObjectStore, system_identifier: str) -> bool:
 def _records(
     store: ObjectStore, system_identifier: str, etags: Mapping[str, str]
 ) -> tuple[ArchiveRecords, tuple[str, ...]]:
-    """What receivers recorded; nothing is asked where the folder's listing shows no records."""
+    """The records and the problems in them. No request if the folder's listing shows no records."""
     key = records_key(system_identifier)
     if key not in etags:
         return ArchiveRecords(), ()
@@ -370,7 +373,7 @@ def _records(
 def _partial(
     store: ObjectStore, system_identifier: str, segment: Segment, listed: Sequence[ListedObject]
 ) -> ArchivedPartial | None:
-    """None when it was cleared away since it was listed."""
+    """The partial; None if it was removed since it was listed."""
     found = find_open(store, system_identifier, segment, listed)
     if found is None:
         return None

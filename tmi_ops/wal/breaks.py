@@ -1,4 +1,4 @@
-"""Places in the archived WAL that no replay passes, though the bytes go on behind them."""
+"""Breaks: points in the archived WAL that no replay can pass, although there is WAL after them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ BreakKind = Literal["minimal", "unlinked"]
 
 @dataclass(frozen=True, order=True)
 class Break:
-    """On `timeline` at `lsn` the replay ends. What was written after it needs a base backup taken after it.
+    """A point on `timeline` at which replay ends. Recovering later WAL needs a base backup taken after `lsn`.
 
-    `minimal`: the server was run with wal_level = minimal from there on, which leaves changes out of the WAL.
+    `minimal`: from there on the server ran with wal_level = minimal, which leaves changes out of the WAL.
     `unlinked`: the WAL after it does not continue the WAL before it.
     """
 
@@ -23,7 +23,7 @@ class Break:
     kind: BreakKind
 
     def words(self) -> str:
-        """A sentence."""
+        """The break as a sentence."""
         if self.kind == "minimal":
             return (
                 f"At {format_lsn(self.lsn)} on timeline {self.timeline} the server was restarted with wal_level = "

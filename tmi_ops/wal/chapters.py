@@ -1,10 +1,10 @@
-"""What the metadata of whole segments says, of many segments in one object: `wal/<system identifier>/links/...`.
+"""Chapters: copies of the metadata of many whole segments in one object, `wal/<system identifier>/links/...`.
 
-So a check of the archive takes a request for `SEGMENTS` segments instead of one each. It is derived: each segment's
-metadata stands in it with its own signature, and counts for an object only while a listing shows the one that was
-looked at: the same ETag, size and time. A receiver writes a chapter when it has stored the last of its segments, `wal
-gaps` when it has read one that was not there. One that is missing, or of which something changed, costs requests, no
-truth.
+With them, a check of the archive needs one request for `SEGMENTS` segments instead of one for each. A chapter is
+derived data: it holds each segment's metadata with its own signature, and an entry counts only while a listing shows
+the object it was made from (same ETag, size and time). A receiver writes a chapter after storing the last of its
+segments; `wal gaps` writes those that it found missing. A missing or outdated chapter costs requests, but never changes
+a result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _READERS = 8
 
 
 class Told(BaseModel):
-    """An object as it was looked at, and its metadata. `seen`: as `seen_as` says."""
+    """An object's metadata. `seen` identifies the object; see `seen_as`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -42,7 +42,7 @@ class Told(BaseModel):
 
 
 class Chapter(BaseModel):
-    """Of segments by their names."""
+    """The stored form of a chapter. `told` is by segment name."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -52,7 +52,7 @@ class Chapter(BaseModel):
 
 @dataclass(frozen=True)
 class ChapterPlace:
-    """A timeline's chapter by its number, counted from LSN 0."""
+    """Identifies a chapter of a timeline. `number` counts from LSN 0."""
 
     timeline: int
     number: int
@@ -62,23 +62,23 @@ class ChapterPlace:
         return f"{cluster_folder(system_identifier)}/{LINKS_FOLDER}/{name}"
 
     def segments(self, size: int) -> list[Segment]:
-        """All of it, in the order of the WAL."""
+        """All its segments, in WAL order."""
         first = self.number * SEGMENTS * size
         return [Segment(self.timeline, first + number * size, size) for number in range(SEGMENTS)]
 
 
 def place_of(segment: Segment) -> ChapterPlace:
-    """The chapter that tells of a segment."""
+    """The chapter that a segment belongs to."""
     return ChapterPlace(segment.timeline, segment.start // segment.size // SEGMENTS)
 
 
 def ends_a_chapter(segment: Segment) -> bool:
-    """Whether it is the last of its chapter."""
+    """Whether a segment is the last of its chapter."""
     return place_of(segment) != place_of(segment.next)
 
 
 def parse_chapter(name: str, size: int) -> tuple[int, int, int] | None:
-    """Timeline and LSNs of which an object of this name tells, without `.zst`; None: it is no chapter's name."""
+    """The timeline, start LSN and end LSN of a chapter by its name without `.zst`. None: not a chapter's name."""
     timeline, dash, number = name.partition("-")
     if not dash or len(timeline) != 8 or len(number) != 10:
         return None
@@ -91,17 +91,18 @@ def parse_chapter(name: str, size: int) -> tuple[int, int, int] | None:
 
 
 def seen_as(etag: str, size: int, modified: datetime) -> str:
-    """By what an object is known again. A listing tells fractions of a second, a look at the object does not."""
+    """Identify a version of an object. The time is in whole seconds: a HEAD request, unlike a listing, returns no
+    fractions."""
     return f"{etag} {size} {int(modified.timestamp())}"
 
 
 def read_chapters(
     store: ObjectStore, system_identifier: str, segments: Iterable[tuple[Segment, str]]
 ) -> dict[Segment, Mapping[str, str]]:
-    """The metadata of those segments that are told of as they are now.
+    """Read the metadata of segments from their chapters, leaving out segments whose entry is missing or outdated.
 
     Args:
-        segments: each with how it is listed (`seen_as`).
+        segments: each with its `seen_as` from a listing.
 
     Raises:
         StoreError: the store failed.
@@ -130,7 +131,7 @@ def read_chapters(
 
 
 def write_chapter(store: ObjectStore, system_identifier: str, place: ChapterPlace, size: int) -> None:
-    """Look at every segment of a chapter and write it. Nothing, where it is not there whole.
+    """Read the metadata of a chapter's segments and write the chapter. Does nothing if a segment is missing.
 
     Raises:
         StoreError: the store failed, or our key may not write it.
@@ -145,7 +146,7 @@ def write_chapter(store: ObjectStore, system_identifier: str, place: ChapterPlac
 def put_chapter(
     store: ObjectStore, system_identifier: str, place: ChapterPlace, heads: Mapping[Segment, ObjectHead]
 ) -> None:
-    """Write a chapter whose objects were just looked at. Nothing, where some are missing.
+    """Write a chapter from metadata that was just read. Does nothing if a segment is missing.
 
     Raises:
         StoreError: as `write_chapter`.
@@ -165,11 +166,11 @@ def put_chapter(
 def keep_chapters(
     store: ObjectStore, system_identifier: str, heads: Mapping[Segment, ObjectHead], sound: Iterable[Segment]
 ) -> None:
-    """Write the chapters all of whose segments were just looked at, or told of; whoever may not write does not.
+    """Write the chapters whose segments were all just read. Errors, such as a key that may not write, are ignored.
 
     Args:
-        heads: of those that were looked at.
-        sound: segments that are as they must be.
+        heads: the heads of the objects that were read.
+        sound: the segments without a problem. Others are left out.
     """
     by_place: dict[ChapterPlace, dict[Segment, ObjectHead]] = {}
     good = set(sound)

@@ -1,5 +1,5 @@
-"""Reads out of the archive when a line committed: the few segments around the place where two lines part, and at their
-ends. Commits are told by the metadata of an object where it has them, else by its content."""
+"""Reads from the archive when a line committed, from a few segments after the fork of two lines and at their ends.
+A newest commit comes from the object's metadata if it is there, otherwise from the WAL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tmi_ops.wal.lineage import Lineage
 from tmi_ops.wal.lines import Commits, Tip, lines_of, living, parting
 from tmi_ops.wal.links import links_of
 
-# A server with any work commits within so many segments.
+# A server with any work commits within this many segments.
 SEGMENTS_LOOKED_AT = 6
 
 
@@ -29,7 +29,8 @@ def living_lines(
     histories: Mapping[int, Sequence[TimelineSwitch]],
     bases_begin: Mapping[int, int] | None = None,
 ) -> tuple[Tip, ...]:
-    """The lines that live, with the newest commit of each where there is more than one. See `lines.living`.
+    """The lines that are not abandoned, with the newest commit of each if the archive has several lines. See
+    `lines.living`.
 
     Raises:
         StoreError: the store failed.
@@ -52,7 +53,7 @@ def living_lines(
 
 
 def _commits_after(store: ObjectStore, archive: WalArchive, line: Lineage, lsn: int) -> Commits:
-    """What a line committed from `lsn` on, looked for near that place and near its end."""
+    """The first and newest commit of a line from `lsn` on. Only segments near that LSN and near the end are read."""
     files = [file for file in coverage(archive, line).files if file.segment.end > lsn]
     try:
         first = _first(store, archive, files[:SEGMENTS_LOOKED_AT], lsn)
@@ -60,9 +61,9 @@ def _commits_after(store: ObjectStore, archive: WalArchive, line: Lineage, lsn: 
     except OpsError as error:
         if error.transient:
             raise
-        return Commits(readable=False)  # damaged, or encrypted and the key is not here
+        return Commits(readable=False)  # damaged, or encrypted without the key at hand
     if first is None and newest is None and len(files) > 2 * SEGMENTS_LOOKED_AT:
-        return Commits(readable=False)  # the commits, if any, lie where nobody looked
+        return Commits(readable=False)  # any commits are in segments that were not read
     return Commits(first if first is not None else newest, newest if newest is not None else first)
 
 

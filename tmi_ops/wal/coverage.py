@@ -1,13 +1,13 @@
-"""What WAL the archive holds of a line of timelines: the one place that decides it. Pure.
+"""Decides what WAL the archive holds of a line of timelines; nothing else does. Pure.
 
-A line is a path of timelines, so its LSNs have one order and what is archived of it is a few intervals of them. All
-that is asked of an archive is read off these: its end, its holes, where receiving goes on, how far a recovery can go
-from anywhere, and the files for it.
+A line is a path of timelines, so its LSNs are ordered and its archived WAL is a few intervals of LSNs. Every question
+about an archive is answered from these intervals: where it ends, its holes, where to resume receiving, how far a
+recovery can go from an LSN, and which files it needs.
 
-1. Of each segment the copy of the newest timeline on the line counts, as PostgreSQL prefers it: a timeline's first
-   segment begins with a copy of its parent's bytes.
-2. What a timeline holds beyond the LSN where the line left it is of another history and does not count.
-3. A break ends an interval although the bytes go on: no replay passes it.
+1. If a segment exists on several timelines, the copy of the newest timeline on the line counts, as in PostgreSQL: a
+   timeline's first segment begins with a copy of its parent's bytes.
+2. WAL of a timeline after the LSN where the line left it belongs to another history and does not count.
+3. A break ends an interval although there is WAL after it, because no replay can pass it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from tmi_ops.wal.runs import Run, runs_of
 
 @dataclass(frozen=True)
 class WalFile:
-    """A segment that recovery may ask for: `segment` as PostgreSQL names it, `stored` as the archive does.
+    """A segment that recovery may ask for. `segment` has PostgreSQL's name, `stored` is the name in the archive.
 
-    From LSN `cut` on its bytes belong to a history that the line has left; they must not be replayed. None: all belong.
+    Bytes from LSN `cut` on belong to a history that the line has left and must not be replayed. None: all belong to the
+    line.
     """
 
     segment: Segment
@@ -44,9 +45,9 @@ class WalFile:
 
 @dataclass(frozen=True)
 class Hole:
-    """WAL of a line that is not in the archive: `first` to `last` on one timeline, from LSN `start` to `end`.
+    """WAL of a line that is missing from the archive: `first` to `last` on one timeline, from LSN `start` to `end`.
 
-    `start` lies inside `first` where that one is archived in part.
+    `start` is inside `first` if the beginning of that segment is archived.
     """
 
     first: Segment
@@ -60,18 +61,18 @@ class Hole:
 
     @property
     def segments(self) -> int:
-        """How many."""
+        """Number of segments."""
         return (self.last.end - self.first.start) // self.first.size
 
     @property
     def names(self) -> str:
-        """As PostgreSQL names the files."""
+        """The names of the files in PostgreSQL."""
         return self.first.name if self.first == self.last else f"{self.first.name} to {self.last.name}"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """WAL that can be replayed from `start` to `end` (LSNs). `ended_by`: the break at `end`, where there is one."""
+    """WAL that can be replayed from LSN `start` to LSN `end`. `ended_by` is the break at `end`, if any."""
 
     start: int
     end: int
@@ -82,8 +83,8 @@ class Interval:
 class WalRange:
     """The WAL from `start` to `end`, without a hole.
 
-    `missing` is the first segment that is absent while there is WAL after it; `broken` the break that ends the replay
-    though the WAL goes on. Both None: `end` is where the WAL ends.
+    If there is WAL after `end`, `missing` is the first segment that is absent, or `broken` is the break that ends the
+    replay. Both are None if the WAL ends at `end`.
     """
 
     files: Sequence[WalFile]
@@ -98,7 +99,7 @@ class WalRange:
         return self.end - self.start
 
     def why_it_ends(self) -> str:
-        """A sentence on what keeps a replay from going beyond `end`; empty where nothing does."""
+        """A sentence on what stops a replay at `end`. Empty if nothing does."""
         if self.broken is not None:
             return self.broken.words()
         if self.missing is not None:
@@ -107,13 +108,13 @@ class WalRange:
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is WAL after `end` that cannot be reached."""
+        """Whether there is WAL after `end` that a replay cannot reach."""
         return self.missing is not None or self.broken is not None
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """What archived files that follow each other cover of a line: `count` segments, or one that is cut or partial."""
+    """The part of a line that consecutive archived files cover: `count` segments, or one that is cut or partial."""
 
     start: int
     end: int
@@ -128,7 +129,7 @@ class _Piece:
         return WalFile(segment, self.stored or segment.name, self.cut)
 
     def within(self, start: int, end: int) -> _Piece:
-        """The files of it that reach beyond `start` and begin before `end`; the piece has some."""
+        """The files that end after `start` and begin before `end`. The piece must have some."""
         if self.count == 1:
             return self
         size = self.first.size
@@ -139,7 +140,7 @@ class _Piece:
 
 
 class WalFiles(Sequence[WalFile]):
-    """Files of a line in its order; each is made when it is asked for."""
+    """The files of a line in WAL order. Each `WalFile` is created on access."""
 
     def __init__(self, pieces: Iterable[_Piece]) -> None:
         self._pieces = tuple(pieces)
@@ -172,7 +173,7 @@ class WalFiles(Sequence[WalFile]):
 
 @dataclass(frozen=True)
 class Coverage:
-    """What is archived of one line. Made by `coverage`."""
+    """The archived WAL of one line. Created by `coverage`."""
 
     line: Lineage
     segment_size: int
@@ -181,7 +182,7 @@ class Coverage:
 
     @cached_property
     def intervals(self) -> tuple[Interval, ...]:
-        """In the order of the WAL. Two meet only at a break."""
+        """The intervals in WAL order. Two are adjacent only at a break."""
         found: list[Interval] = []
         breaks = list(self.breaks)
         for piece in self._pieces:
@@ -201,45 +202,45 @@ class Coverage:
 
     @property
     def end(self) -> int | None:
-        """How far the archive goes on this line, holes not considered; None where it holds nothing of it."""
+        """The LSN where the archived WAL of this line ends, ignoring holes. None if nothing of it is archived."""
         return self.intervals[-1].end if self.intervals else None
 
     @property
     def known_end(self) -> int | None:
-        """The newest LSN that is known of the line: archived, or told by the history of its newest timeline."""
+        """The newest known LSN of the line: archived, or where its newest timeline begins. None if that is 0."""
         begins = self.line.stretches[-1].start
         return max(self.end or 0, begins) or None
 
     @cached_property
     def files(self) -> WalFiles:
-        """All of the line, in its order, holes not considered."""
+        """All archived files of the line in WAL order, ignoring holes."""
         return WalFiles(self._pieces)
 
     def reach(self, lsn: int) -> int:
-        """The LSN up to which WAL goes on from `lsn` without a hole or a break; `lsn` where nothing does."""
+        """The LSN that a replay from `lsn` reaches, up to the next hole or break. `lsn` if the WAL at it is missing."""
         interval = self._interval_at(lsn)
         return lsn if interval is None else interval.end
 
     def leads_to_the_end(self, lsn: int) -> bool:
-        """Whether WAL goes on from `lsn` to the newest LSN that is known, without a hole or a break."""
+        """Whether a replay from `lsn` reaches the newest known LSN, without a hole or a break."""
         return self.reach(lsn) >= (self.known_end or 0)
 
     def goes_on_behind(self, lsn: int) -> bool:
-        """Whether a replay from `lsn` on leaves WAL unreached: `range_from(...).goes_on`, without the range."""
+        """Whether a replay from `lsn` leaves WAL unreached: like `range_from(...).goes_on`, without the range."""
         interval = self._interval_at(lsn)
         broken = interval is not None and interval.ended_by is not None
         return broken or not self.leads_to_the_end(lsn)
 
     def breaks_after(self, lsn: int) -> tuple[Break, ...]:
-        """Those that a replay from `lsn` on meets."""
+        """The breaks after `lsn`."""
         return tuple(item for item in self.breaks if item.lsn > lsn)
 
     def range_from(self, start: int, lsn: int) -> WalRange:
         """The WAL that continues a backup.
 
         Args:
-            start: where the backup's own WAL begins, for the record.
-            lsn: the place from which on the archive must have what follows.
+            start: where the backup's own WAL begins; becomes `WalRange.start`.
+            lsn: where the WAL needed from the archive begins.
         """
         interval = self._interval_at(lsn)
         end, broken = (lsn, None) if interval is None else (interval.end, interval.ended_by)
@@ -247,24 +248,24 @@ class Coverage:
         return WalRange(WalFiles(self._pieces_within(lsn, end)), start, end, missing, broken)
 
     def first_missing(self, lsn: int) -> Segment:
-        """The first segment from `lsn` on that the archive does not hold whole. A break does not end the archive."""
+        """The first segment from `lsn` on that is not archived whole. Breaks are ignored."""
         while (interval := self._interval_at(lsn)) is not None:
             lsn = interval.end
         return self._segment_at(lsn)
 
     def place_to_resume(self, slot_lsn: int) -> Segment:
-        """The segment from whose beginning the server is asked to stream.
+        """The segment at whose start to resume streaming.
 
-        The archive is trusted up to the slot's LSN, since the server is told of nothing before the store holds it. A
-        slot that is ahead of the archive is not believed: then the archive's end is where it goes on.
+        The archive is trusted up to the slot's LSN, because no LSN is confirmed to the server before the store has the
+        WAL. If the slot is ahead of the archive, streaming resumes at the end of the archive.
 
         Args:
-            slot_lsn: the slot's restart_lsn, below which the server promises nothing.
+            slot_lsn: the slot's restart_lsn. The server does not guarantee WAL before it.
         """
         return self.first_missing(slot_lsn if self.end is None else min(slot_lsn, self.end))
 
     def holes(self, lsn: int) -> tuple[Hole, ...]:
-        """All WAL from `lsn` on to the newest LSN known of the line that is not there, in the line's order."""
+        """All missing WAL from `lsn` to the newest known LSN of the line, in WAL order."""
         holes: list[Hole] = []
         known = max(self.known_end or 0, lsn)
         for interval in (*self.intervals, Interval(known, known)):
@@ -282,7 +283,7 @@ class Coverage:
                 yield Hole(first, last, stretch.start, upto)
 
     def _interval_at(self, lsn: int) -> Interval | None:
-        """The interval in which WAL goes on at `lsn`."""
+        """The interval that has the byte at `lsn`. None if there is none."""
         number = bisect_right(self.intervals, lsn, key=lambda interval: interval.start) - 1
         if number < 0 or self.intervals[number].end <= lsn:
             return None
@@ -298,7 +299,7 @@ class Coverage:
 
 
 def coverage(archive: WalArchive, line: Lineage) -> Coverage:
-    """What the archive holds of a line. Asked again, it answers what it found before."""
+    """The coverage of a line by the archive. The result is cached in the archive."""
     if (known := archive.coverages.get(line)) is not None:
         return known
     pieces: list[_Piece] = []
@@ -314,12 +315,12 @@ def coverage(archive: WalArchive, line: Lineage) -> Coverage:
 
 
 def files_of(archive: WalArchive, stretch: Stretch) -> WalFiles:
-    """What is archived of a stretch of a timeline, in its order, holes not considered."""
+    """The archived files of a stretch of a timeline in WAL order, ignoring holes."""
     return WalFiles(_pieces_of(archive, stretch))
 
 
 def _pieces_of(archive: WalArchive, stretch: Stretch) -> Iterator[_Piece]:
-    """In the order of the WAL. A partial whose segment is there whole is not among the archive's."""
+    """In WAL order. `WalArchive` has no partials of segments that are archived whole."""
     stored: list[Run | ArchivedPartial] = [*runs_of(archive.segments.get(stretch.timeline, ()))]
     stored += archive.partials.get(stretch.timeline, ())
     for item in sorted(stored, key=lambda item: item.first.start if isinstance(item, Run) else item.segment.start):

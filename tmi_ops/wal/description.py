@@ -1,4 +1,4 @@
-"""What an archive says of itself, written once: the size of its segments."""
+"""The archive's description, an object that is written once: the size of its segments."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FORMAT_VERSION = 1
 
 
 def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
-    """The cluster's wal_segment_size in bytes as the archive's description says; None before there is one.
+    """The cluster's wal_segment_size in bytes, from the archive's description. None if there is none yet.
 
     Raises:
-        StoreError: the description cannot be read, or is a newer release's.
+        StoreError: the description cannot be read, or a newer release wrote it.
     """
     key = description_key(system_identifier)
     try:
@@ -35,10 +35,10 @@ def read_segment_size(store: ObjectStore, system_identifier: str) -> int | None:
 
 
 def describe_archive(store: ObjectStore, system_identifier: str, segment_size: int) -> None:
-    """Write the archive's description, or see that it says the same. May be repeated.
+    """Write the archive's description, or check that the existing one is the same. May be repeated.
 
     Raises:
-        StoreError: it says another segment size.
+        StoreError: the existing one has another segment size.
     """
     facts = {
         "format_version": FORMAT_VERSION,

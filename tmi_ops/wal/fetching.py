@@ -1,4 +1,4 @@
-"""Fetching one file of the archive: whole, and checked against what it says it is."""
+"""Fetches one file of the archive and checks its content."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tmi_ops.wal.stored_file import FileFacts, load, wal_damaged
 
 
 def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destination: Path) -> bool:
-    """Fetch a segment, a `.partial` (by that name) or a `.history` and put it, checked, at `destination`.
+    """Fetch a segment, a `.partial` (by that name) or a `.history`, check it and write it to `destination`.
 
-    The file appears whole or not at all. Safe from several threads for different destinations.
+    The file appears whole or not at all. Thread-safe for different destinations.
 
     Returns:
-        False where the archive has no such file; nothing was written then.
+        False if the archive has no such file; nothing was written.
 
     Raises:
-        IntegrityError: size, SHA-256 or header are not what they must be; nothing was written.
+        IntegrityError: the size, SHA-256 or header is wrong; nothing was written.
         StoreError: the store failed, or the private key is missing or another's.
     """
     content = read_wal_file(store, system_identifier, name)
@@ -49,7 +49,7 @@ def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destin
 
 
 def read_wal_file(store: ObjectStore, system_identifier: str, name: str) -> bytes | None:
-    """As `fetch_wal_file`, into memory; None: the archive has no such file."""
+    """Like `fetch_wal_file`, into memory. None: the archive has no such file."""
     try:
         content, _ = load_file(store, system_identifier, name)
     except ObjectMissingError:
@@ -60,7 +60,7 @@ def read_wal_file(store: ObjectStore, system_identifier: str, name: str) -> byte
 
 
 def load_file(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, FileFacts]:
-    """Read a file of the archive by its name, a `.partial` too, and check it.
+    """Read a file of the archive (or a `.partial`) by its name and check it.
 
     Raises:
         As `stored_file.load`.
@@ -71,7 +71,7 @@ def load_file(store: ObjectStore, system_identifier: str, name: str) -> tuple[by
 
 
 def check_content(content: bytes, name: str, system_identifier: str) -> Segment:
-    """See that these bytes are the segment of that name, of that cluster, and whole.
+    """Check that these bytes are the whole segment of that name and cluster.
 
     Raises:
         IntegrityError: they are not; the message says why.
@@ -85,7 +85,7 @@ def check_content(content: bytes, name: str, system_identifier: str) -> Segment:
 
 
 def read_history(store: ObjectStore, system_identifier: str, timeline: int) -> tuple[TimelineSwitch, ...]:
-    """The ancestors of a timeline, oldest first, each with the LSN where it was left; none of timeline 1.
+    """The ancestors of a timeline, oldest first, each with the LSN where it was left. Empty for timeline 1.
 
     Raises:
         ObjectMissingError: the archive has no history of it.

@@ -1,9 +1,9 @@
-"""Which segments an archive holds, as one small object: `wal/<system identifier>/index.zst`.
+"""The index of an archive, one small object that says which segments exist: `wal/<system identifier>/index.zst`.
 
-It says of each timeline where whole segments lie without a gap, and nothing of what they hold. Whatever lies behind the
-last run of a timeline is listed, so a receiver that dies before it writes the index costs a longer listing, no truth.
-Who removes segments takes them out of the index first, and says so in it (`leaving`), so that nobody who has just seen
-them writes them in again. Who fills a hole opens the timeline again from there on.
+For each timeline it has the runs of whole segments without a gap, and nothing of their content. Segments after the last
+run of a timeline are listed, so a receiver that dies before it writes the index causes a longer listing, never a wrong
+one. A process that removes segments first takes them out of the index and marks them as `leaving`, so that a process
+that has just listed them does not add them again. A process that fills a hole reopens the timeline from there on.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from tmi_ops.wal.runs import Run, merged
 
 FORMAT_VERSION = 1
 LIMITS = Limits(stored=16 << 20, plain=128 << 20)
-# A listing's page has a thousand objects: a tail that has grown to this is put into the index.
+# A page of a listing has 1,000 objects. A tail of this many segments is added to the index.
 LONG_TAIL = 400
-# The newest segments stay out: several are on their way at once.
+# The newest segments of a timeline stay out of the index, because several are uploaded at once.
 KEPT_OUT = 32
 DAYS_KEPT = 8
-# A quarter of a petabyte of WAL: what names more was not written by us.
+# 256 TiB of WAL with segments of 16 MiB. An index with more was not written by tmi_ops.
 _MOST_SEGMENTS = 1 << 24
-# Whoever removes segments is done with it by then.
+# Removing segments takes less time than this.
 LEAVING_FOR = timedelta(days=2)
 _ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
 class ListedSegment:
-    """A whole segment as a listing has it; `size` in stored bytes."""
+    """A whole segment from a listing. `size` is in stored bytes."""
 
     segment: Segment
     size: int
@@ -47,7 +47,7 @@ class ListedSegment:
 
 
 class IndexedRun(BaseModel):
-    """`count` segments of a timeline from LSN `start` on, `size` stored bytes in all."""
+    """`count` segments of a timeline from LSN `start` on. `size` is their stored bytes in total."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -58,7 +58,7 @@ class IndexedRun(BaseModel):
 
 
 class Leaving(BaseModel):
-    """From LSN `start` to `end` segments of a timeline are being removed since `since`."""
+    """Segments of a timeline from LSN `start` to `end` that are being removed; this began at `since`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -69,7 +69,7 @@ class Leaving(BaseModel):
 
 
 class WalIndex(BaseModel):
-    """The runs by timeline and LSN. `days`: by day, how many segments and bytes of them were stored then."""
+    """The runs by timeline and LSN. `days`: by day, the number of indexed segments stored on it and their bytes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -89,7 +89,7 @@ class WalIndex(BaseModel):
         return self
 
     def of(self, timeline: int) -> tuple[Run, ...]:
-        """The runs of a timeline, in the order of the WAL."""
+        """The runs of a timeline, in WAL order."""
         return tuple(
             Run(Segment(timeline, run.start, self.segment_size), run.count, run.size)
             for run in self.runs
@@ -98,10 +98,10 @@ class WalIndex(BaseModel):
 
 
 def extended(index: WalIndex, listed: Iterable[ListedSegment], now: datetime) -> WalIndex:
-    """With what was listed behind its runs, but for the newest of each timeline and what is leaving. Pure.
+    """The index with the listed segments after its runs, except the newest of each timeline and those leaving. Pure.
 
     Args:
-        listed: in the order of the WAL within each timeline.
+        listed: in WAL order within each timeline.
     """
     by_timeline: dict[int, list[ListedSegment]] = {}
     for item in listed:
@@ -129,7 +129,8 @@ def extended(index: WalIndex, listed: Iterable[ListedSegment], now: datetime) ->
 
 
 def without_segments(index: WalIndex, gone: Iterable[Segment], now: datetime) -> WalIndex:
-    """With these segments taken out, and said to be leaving. Pure; the sizes left are shares of the run's."""
+    """The index without these segments, which are marked as leaving. Pure. The size of a run that was cut is prorated
+    by its number of segments."""
     spans = _spans(gone)
     runs: list[IndexedRun] = []
     for run in index.runs:
@@ -147,7 +148,7 @@ def without_segments(index: WalIndex, gone: Iterable[Segment], now: datetime) ->
 
 
 def opened_at(index: WalIndex, segment: Segment) -> WalIndex:
-    """With nothing said of the segment's timeline from there on: it is listed again. Pure."""
+    """The index without the segment's timeline from this segment on, so that it is listed again. Pure."""
     runs: list[IndexedRun] = []
     for run in index.runs:
         end = run.start + run.count * index.segment_size
@@ -161,14 +162,14 @@ def opened_at(index: WalIndex, segment: Segment) -> WalIndex:
 
 
 def before(index: WalIndex, segment: Segment) -> WalIndex:
-    """With what it says of older timelines, and of the segment's own up to there: the rest is listed. Pure."""
+    """The index with the older timelines and the segment's own timeline before it. The rest is to be listed. Pure."""
     opened = opened_at(index, segment)
     runs = tuple(run for run in opened.runs if run.timeline <= segment.timeline)
     return opened.model_copy(update={"runs": runs, "leaving": index.leaving})
 
 
 def without(index: WalIndex, believed: WalIndex) -> WalIndex:
-    """What it says beside what is believed of it: that was listed again. Pure."""
+    """The runs of `index` after those of `believed`, which were listed again. Pure."""
     runs: list[IndexedRun] = []
     for run in index.runs:
         ends = [one.start + one.count * index.segment_size for one in believed.runs if one.timeline == run.timeline]
@@ -180,7 +181,7 @@ def without(index: WalIndex, believed: WalIndex) -> WalIndex:
 
 
 def uncounted(index: WalIndex, named: WalIndex, listed: Iterable[ListedSegment]) -> WalIndex:
-    """With its days less what `named` had counted in them and was listed again. Pure."""
+    """The index with listed segments that are in the runs of `named` subtracted from its days. Pure."""
     days = dict(index.days)
     for item in listed:
         day, start = item.stored_at.date().isoformat(), item.segment.start
@@ -191,10 +192,10 @@ def uncounted(index: WalIndex, named: WalIndex, listed: Iterable[ListedSegment])
 
 
 def read_index(store: ObjectStore, system_identifier: str, etag: str) -> tuple[WalIndex, str] | None:
-    """The index and its ETag; None where there is none that is to be believed.
+    """The index and its ETag. None if there is no valid, trusted index.
 
     Args:
-        etag: as a listing says; empty: not known.
+        etag: from a listing. Empty: not known.
 
     Raises:
         StoreError: the store failed.
@@ -203,22 +204,24 @@ def read_index(store: ObjectStore, system_identifier: str, etag: str) -> tuple[W
 
 
 def write_index(store: ObjectStore, system_identifier: str, index: WalIndex, etag: str | None) -> None:
-    """Replace the index that had this ETag; None: there was none.
+    """Replace the index that had this ETag. None: there was none.
 
     Raises:
-        ObjectExistsError: somebody else wrote it meanwhile.
-        UntrustedError: keys are pinned, and this host has none that may sign it.
+        ObjectExistsError: another process wrote it in the meantime.
+        UntrustedError: keys are pinned, and this host has no key that may sign it.
         StoreError: the store failed, or our key may not write it.
     """
     write_packed(store, index_key(system_identifier), pack(index.model_dump_json().encode()), etag)
 
 
 def withdraw(store: ObjectStore, system_identifier: str, gone: Sequence[Segment]) -> None:
-    """Take segments that are about to be removed out of the index. Who does not believe it while others may, may not
-    sign another, or has a full disk, removes it as a whole.
+    """Take segments that are about to be removed out of the index.
+
+    If this host does not trust the index (others may), cannot sign a new one, or cannot write it (a full disk), the
+    whole index is deleted.
 
     Raises:
-        StoreError: it could not be done, so nothing of them may be removed.
+        StoreError: it failed, so the segments must not be removed.
     """
     now = datetime.now(UTC)
     try:
@@ -232,11 +235,11 @@ def withdraw(store: ObjectStore, system_identifier: str, gone: Sequence[Segment]
 
 
 def reopen(store: ObjectStore, system_identifier: str, segment: Segment) -> None:
-    """Have the timeline listed again from a segment on that was just stored, where the index has passed it already, or
-    says that it is leaving.
+    """Make the timeline be listed again from a segment on that was just stored. Changes the index only if its runs go
+    beyond the start of the segment, or if it marks the segment as leaving.
 
     Raises:
-        StoreError: it could not be done: the index does not know of the segment then.
+        StoreError: it failed, so the segment is missing from the index.
     """
     _change(
         store,
@@ -246,7 +249,7 @@ def reopen(store: ObjectStore, system_identifier: str, segment: Segment) -> None
 
 
 def read_claims(store: ObjectStore, system_identifier: str) -> WalIndex | None:
-    """What the index says, before everything is listed; None: nothing.
+    """Read the index, before everything is listed. None if there is no valid, trusted index.
 
     Raises:
         StoreError: the store failed.
@@ -257,7 +260,7 @@ def read_claims(store: ObjectStore, system_identifier: str) -> WalIndex | None:
 
 
 def lost_of(claims: WalIndex, there: Collection[Segment]) -> Iterator[Segment]:
-    """The segments that the index names and a listing of everything, made afterwards, does not. Pure."""
+    """The segments that are in the index but not in a complete listing made after it was read. Pure."""
     for run in claims.runs:
         for number in range(run.count):
             one = Segment(run.timeline, run.start + number * claims.segment_size, claims.segment_size)
@@ -266,16 +269,16 @@ def lost_of(claims: WalIndex, there: Collection[Segment]) -> Iterator[Segment]:
 
 
 def correct(store: ObjectStore, system_identifier: str, claims: WalIndex | None, there: Collection[Segment]) -> int:
-    """Take out of the index what is not there: somebody removed it by hand, or a lifecycle rule did.
+    """Take segments out of the index that no longer exist, because a person or a lifecycle rule removed them.
 
     Args:
-        claims: as `read_claims` told before `there` was listed.
+        claims: the result of `read_claims` before `there` was listed.
 
     Returns:
-        How many segments that were.
+        The number of segments taken out.
 
     Raises:
-        StoreError: it could not be done, and who believes the index goes on believing that they are there.
+        StoreError: it failed, so the index still names segments that do not exist.
     """
     lost = [] if claims is None else list(lost_of(claims, there))
     if lost:
@@ -286,8 +289,8 @@ def correct(store: ObjectStore, system_identifier: str, claims: WalIndex | None,
 def listed_behind(
     store: ObjectStore, system_identifier: str, folders: Collection[str], index: WalIndex
 ) -> list[ListedObject] | None:
-    """The objects in these folders of a cluster behind what the index names of a timeline. None: it names what is not
-    there: the newest one of a timeline.
+    """List the objects in these folders of a cluster that come after the indexed segments of each timeline. None if the
+    newest indexed segment of a timeline does not exist.
 
     Raises:
         StoreError: the store failed.
@@ -310,8 +313,7 @@ def listed_behind(
 
 
 def begins_as_told(store: ObjectStore, system_identifier: str, index: WalIndex) -> bool:
-    """Whether the oldest segments that the index names are there, one of each timeline: a lifecycle rule removes these
-    first.
+    """Whether the oldest indexed segment of every timeline exists. A lifecycle rule removes these first.
 
     Raises:
         StoreError: the store failed.
@@ -322,7 +324,7 @@ def begins_as_told(store: ObjectStore, system_identifier: str, index: WalIndex) 
 
 
 def stored_per_day(index: WalIndex, since: datetime) -> int:
-    """Bytes of its segments that were stored since then, by full days of UTC."""
+    """Bytes of indexed segments stored after the UTC day of `since`."""
     first = since.astimezone(UTC).date().isoformat()
     return sum(size for day, (_, size) in index.days.items() if day > first)
 
@@ -333,7 +335,7 @@ def _has_passed(index: WalIndex, segment: Segment) -> bool:
 
 
 def _change(store: ObjectStore, system_identifier: str, change: Callable[[WalIndex], WalIndex]) -> bool:
-    """False: there is one that is not to be believed; it was left as it is."""
+    """Change the index. False: it is not valid or not trusted, and was left as it is."""
     key = index_key(system_identifier)
     for _ in range(_ATTEMPTS):
         head = look(store, key)
@@ -373,7 +375,7 @@ def _meets(one: Leaving, segment: Segment) -> bool:
 
 
 def _spans(segments: Iterable[Segment]) -> list[tuple[int, int, int]]:
-    """Timeline, first and last LSN of segments that follow each other."""
+    """The timeline, start LSN and end LSN of each series of consecutive segments."""
     ordered = sorted(segments, key=lambda one: (one.timeline, one.start))
     found: list[tuple[int, int, int]] = []
     for one in ordered:

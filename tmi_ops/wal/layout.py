@@ -1,15 +1,15 @@
-"""Where a cluster's WAL lies in the store, below the environment's root::
+"""Where a cluster's WAL is in the store, below the environment's root::
 
-    wal/<system identifier>/archive.json                      what cluster this is; written once
-    wal/<system identifier>/<NNNNNNNN>.history.zst            where timeline NNNNNNNN came from
+    wal/<system identifier>/archive.json                      the cluster and its segment size; written once
+    wal/<system identifier>/<NNNNNNNN>.history.zst            the history of timeline NNNNNNNN
     wal/<system identifier>/<timeline>/<segment>.zst          a whole segment; never changed
-    wal/<system identifier>/<timeline>/<segment>.partial.<offset>.zst  the open segment in pieces; see `pieces.py`
-    wal/<system identifier>/lease.json                        who receives right now
-    wal/<system identifier>/records.json                      which timelines were followed, and where the WAL breaks
-    wal/<system identifier>/index.zst                         which segments there are, derived; see `index.py`
-    wal/<system identifier>/links/<timeline>-<number>.zst     what their metadata says, derived; see `chapters.py`
+    wal/<system identifier>/<timeline>/<segment>.partial.<offset>.zst  pieces of the open segment; see `pieces.py`
+    wal/<system identifier>/lease.json                        which receiver is running
+    wal/<system identifier>/records.json                      which timelines were followed, and the breaks
+    wal/<system identifier>/index.zst                         which segments exist, derived; see `index.py`
+    wal/<system identifier>/links/<timeline>-<number>.zst     the segments' metadata, derived; see `chapters.py`
 
-`.zst` is zstd, inside age where the store is encrypted: `age -d -i KEY FILE | zstd -d` gives the file PostgreSQL wants.
+`.zst` is zstd, inside age if the store is encrypted: `age -d -i KEY FILE | zstd -d` gives the file PostgreSQL wants.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SEGMENT_FILE = re.compile(
 
 
 def cluster_folder(system_identifier: str) -> str:
-    """The folder of one cluster's WAL, without a slash at its end."""
+    """The folder of one cluster's WAL, without a trailing slash."""
     return f"{WAL}/{system_identifier}"
 
 
@@ -51,10 +51,10 @@ def index_key(system_identifier: str) -> str:
 
 
 def file_key(system_identifier: str, name: str) -> str:
-    """The key of a file by the name PostgreSQL gives it: a segment, `.history` or `.backup`; or by a piece's.
+    """The key of a file by its PostgreSQL name (a segment, `.history` or `.backup`) or by the name of a piece.
 
     Raises:
-        OpsError: PostgreSQL archives no file of such a name.
+        OpsError: it is not the name of a file that PostgreSQL archives, nor of a piece.
     """
     if HISTORY_NAME.fullmatch(name):
         return f"{cluster_folder(system_identifier)}/{name}{SUFFIX}"

@@ -1,9 +1,10 @@
-"""The receiver's lease in the store: one receiver per archive, and the moment up to which that one was level.
+"""The receiver's lease in the store: it ensures one receiver per archive and records when the archive was complete.
 
-A lease is an object that its holder writes anew every few seconds. It runs out by the store's clock, so clocks need not
-agree. The holder's death is seen at once by another process of the same machine; elsewhere the lease runs out. What a
-holder leaves behind when it ends stays: it says how far the archive was known to be complete, and when. It is signed:
-with pinned keys a lease that nobody trusted wrote still keeps a second receiver away, but vouches for nothing.
+The holder rewrites the lease every few seconds. It expires by the store's clock, so clocks need not agree. A process on
+the same machine sees at once that the holder died; other machines wait until the lease expires. The last lease stays
+after its holder ends, because it says how far the archive was known to be complete, and when. It is signed: with pinned
+keys, a lease signed by no trusted key still keeps a second receiver away, but its statements about the archive are not
+used.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import lease_key
 
 LEASE_S = 30.0
-# Each writing is a put that is billed; three are due before it runs out.
+# Every renewal is a billed put. Three are due before the lease expires.
 RENEWAL_S = 10.0
 _WAIT_POLL_S = 2.0
 
 
 class Lease(BaseModel):
-    """Who receives WAL into an archive, and how far it had come when this was written.
+    """Which receiver archives a cluster, and how far it was when this was written.
 
-    `level_at`: a moment of the server's clock; all WAL that the server had flushed by then was in the store.
+    `level_at` is a time by the server's clock: all WAL that the server had flushed by then was in the store.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -62,7 +63,7 @@ class Lease(BaseModel):
 
 
 class LeaseHeldError(BackupError):
-    """Another receiver holds the lease: `lease`, as far as it could be read."""
+    """Another receiver holds the lease. `lease` is that lease, or None if it could not be read."""
 
     default_code = Code.LEASE_HELD
 
@@ -72,7 +73,7 @@ class LeaseHeldError(BackupError):
 
 
 class KeptLease:
-    """A lease in our hands; `check` raises once it is no longer. `before`: the one that it followed."""
+    """A lease that this process holds. `check` raises once it is lost. `before` is the previous lease."""
 
     def __init__(
         self, store: ObjectStore, system_identifier: str, lease: Lease, etag: str, before: Lease | None
@@ -89,12 +90,13 @@ class KeptLease:
     def check(self) -> None:
         """Raises:
         LeaseHeldError: another receiver took the lease; nothing more may be written.
+        BackupError: renewing the lease failed unexpectedly; nothing more may be written.
         """
         if self._lost is not None:
             raise self._lost
 
     def keep(self, progress: Callable[[], dict[str, object]]) -> None:
-        """Write the lease anew until it ends; for a thread of its own."""
+        """Renew the lease until it ends. Runs in a thread of its own."""
         while not self._ending.wait(RENEWAL_S):
             try:
                 self._write(progress())
@@ -102,13 +104,13 @@ class KeptLease:
                 self._lost = _held(_read(self._store, self._key), "took over from this one")
                 return
             except OpsError:
-                continue  # whoever archives meets the same trouble, and says it
+                continue  # the receiver meets the same problem and reports it
             except Exception as error:  # noqa: BLE001 - a receiver whose lease is not renewed must not go on
                 self._lost = _not_renewed(error)
                 return
 
     def end(self, progress: dict[str, object]) -> None:
-        """Give the lease up; what it says of the archive stays."""
+        """Give up the lease. What it says about the archive stays in the store."""
         self._ending.set()
         if self._lost is None:
             self._write({**progress, "ended": True})
@@ -129,16 +131,16 @@ def hold_lease(
     stop: threading.Event,
     note: Callable[[str], None],
 ) -> Iterator[KeptLease | None]:
-    """Hold the lease for the length of a `with` block, renewed by a thread.
+    """Hold the lease for the duration of a `with` block. A thread renews it.
 
     Args:
-        progress: the fields of `Lease` that change, asked for at each renewal.
-        wait: stand by while another receiver has it, and take over when that one ends or dies.
-        stop: ends the waiting; then None is given instead of a lease.
-        note: told whom we wait for.
+        progress: returns the fields of `Lease` that change. Called at each renewal.
+        wait: stand by while another receiver holds the lease, and take over when that one ends or dies.
+        stop: ends the waiting. The block then gets None instead of a lease.
+        note: called once with a message that names the current holder.
 
     Raises:
-        LeaseHeldError: another receiver has it and `wait` was not asked for.
+        LeaseHeldError: another receiver holds the lease, and `wait` is false.
         StoreError: the store failed.
     """
     kept = _acquire(store, system_identifier, slot, wait=wait, stop=stop, note=note)
@@ -162,11 +164,11 @@ def hold_lease(
 
 
 def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float] | None:
-    """The lease as it stands, and its age in seconds by the store's clock; None where nobody ever received.
+    """The current lease and its age in seconds by the store's clock. None if there never was a receiver.
 
     Raises:
         UntrustedError: no trusted key signed it.
-        StoreError: it cannot be understood, or the store failed.
+        StoreError: it cannot be parsed, or the store failed.
     """
     key = lease_key(system_identifier)
     try:
@@ -186,7 +188,7 @@ def read_lease(store: ObjectStore, system_identifier: str) -> tuple[Lease, float
 
 
 def is_held(lease: Lease, age_s: float) -> bool:
-    """Whether a receiver is at work under this lease, as far as can be told."""
+    """Whether a receiver is running under this lease, as far as can be known."""
     return not lease.ended and age_s < LEASE_S and not _is_dead(lease)
 
 
@@ -208,7 +210,7 @@ def _acquire(
             try:
                 etag = put_note(store, key, _body(_following(ours, before)), _condition(head), "WAL").etag
             except ObjectExistsError:
-                continue  # another one was quicker: see who it is
+                continue  # another receiver was faster: see which one
             return KeptLease(store, system_identifier, _following(ours, before), etag, before)
         if not wait:
             raise _held(before, "already receives this cluster's WAL")
@@ -220,7 +222,7 @@ def _acquire(
 
 
 def _following(ours: Lease, before: Lease | None) -> Lease:
-    """What the last holder knew of the archive holds until we know more."""
+    """Our lease with what the last holder knew of the archive, which holds until we know more."""
     if before is None:
         return ours
     return ours.model_copy(update={"timeline": before.timeline, "lsn": before.lsn, "level_at": before.level_at})
@@ -231,8 +233,8 @@ def _condition(head: ObjectHead | None) -> IfAbsent | IfUnchanged:
 
 
 def advanced(lease: Lease, changes: Mapping[str, object], now: datetime) -> Lease:
-    """The lease with what its holder knows now. What is known of the archive is never forgotten: a receiver that is
-    started anew begins again at a segment's beginning, and the store still holds what lies after it.
+    """The lease with what its holder knows now. The LSN and `level_at` never go back: a restarted receiver begins at
+    the start of a segment, but the store still has the WAL after that.
     """
     new = lease.model_copy(update={**changes, "written_at": now})
     kept: dict[str, object] = {}
@@ -272,12 +274,12 @@ def _ours(slot: str) -> Lease:
 
 
 def _is_dead(lease: Lease) -> bool:
-    """Whether the holder was a process of this very machine and boot that is no more."""
+    """Whether the holder was a process of this machine and boot that no longer runs."""
     return bool(lease.machine) and lease.machine == _machine() and _process_start(lease.process) != lease.process_start
 
 
 def _machine() -> str:
-    """This boot and process namespace, in which a process number means the same; empty where it cannot be told."""
+    """Identifies the boot and PID namespace, within which a PID is unique. Empty if it cannot be read."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -285,7 +287,7 @@ def _machine() -> str:
 
 
 def _process_start(process: int) -> str:
-    """When a process began, in the kernel's ticks since boot; empty where there is no such process."""
+    """When a process started, in the kernel's clock ticks since boot. Empty if there is no such process."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
@@ -307,7 +309,7 @@ def _held(lease: Lease | None, does: str) -> LeaseHeldError:
 
 
 def _read(store: ObjectStore, key: str) -> Lease | None:
-    """What it vouches for is left out where no trusted key signed it."""
+    """The lease; None if there is none. If no trusted key signed it, its LSN, `level_at` and slot are left out."""
     try:
         body, head = get_single(store, key)
     except ObjectMissingError:

@@ -1,4 +1,4 @@
-"""Lines of timelines: a timeline with its ancestors, each up to the LSN where it was left. Pure."""
+"""Lines: a timeline with its ancestors, each up to the LSN where the line left it. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIRST_TIMELINE = 1
 
 @dataclass(frozen=True)
 class Stretch:
-    """The part of a timeline that belongs to a line: from `start` to `end`; None: it goes on."""
+    """The part of a timeline that belongs to a line, from LSN `start` to LSN `end`. `end` None: it goes on."""
 
     timeline: int
     start: int
@@ -34,7 +34,7 @@ class Lineage:
         return next(item.timeline for item in self.stretches if item.end is None or lsn < item.end)
 
     def from_lsn(self, lsn: int) -> Iterator[Stretch]:
-        """The stretches from `lsn` on, the first beginning there."""
+        """The stretches from `lsn` on. The first begins at `lsn`."""
         for item in self.stretches:
             if item.end is None or lsn < item.end:
                 yield Stretch(item.timeline, max(lsn, item.start), item.end)

@@ -1,13 +1,12 @@
-"""Which lines of an archive live: where a timeline goes on after another one has branched off, there are two. Pure.
+"""Which lines of an archive live. A timeline that was written on after a fork makes a second line. Pure.
 
-1. A timeline is the tip of a line where it has WAL that belongs to none of its children, or where it has no child.
-2. Two lines part at an LSN. The older timeline is abandoned if its newest commit after that came before the first one
-   of the newer: so a server that failed, and whose last commits its successor lacks, is abandoned; and so it is if it
-   committed nothing after that.
-3. A newer timeline that has committed nothing yet lives, unless a receiver went on following another one; and where a
-   receiver follows it, what the others committed before that is abandoned.
-4. Else both live: a copy was archived into the place of its original, or two servers took themselves for the primary.
-   Then only a person can say which one is meant.
+1. A timeline is the tip of a line if it has no child, or if it has WAL that belongs to none of its children.
+2. Two lines part at an LSN. The older timeline is abandoned if it committed nothing after that LSN, or if its newest
+   commit is older than the first one of the newer timeline: a failed server whose last commits its successor lacks.
+3. A newer timeline without commits lives, unless a receiver follows another one. If a receiver follows it, lines whose
+   newest commit is older than the moment when the receiver began to follow it are abandoned.
+4. Otherwise both live: a copy of the server was archived in the same place as the original, or two servers acted as the
+   primary. Only a person can then say which line is the right one.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from tmi_ops.wal.records import Followed
 
 @dataclass(frozen=True)
 class Commits:
-    """What was committed on a line after an LSN: its first and newest commit; None: none was found.
+    """The first and newest commit of a line after an LSN. None: none was found.
 
-    `readable`: False where it could not be looked at, so that nothing is known.
+    `readable` is False if the WAL could not be read, so that nothing is known.
     """
 
     first: datetime | None = None
@@ -38,7 +37,7 @@ class Commits:
 class Tip:
     """The end of a line: its newest timeline, the LSN up to which it is archived, and its newest commit.
 
-    `newest` None: nothing was committed, or it could not be looked at.
+    `newest` None: nothing was committed, or the WAL was not read or could not be read.
     """
 
     line: Lineage
@@ -55,8 +54,8 @@ def lines_of(
     histories: Mapping[int, Sequence[TimelineSwitch]],
     bases_begin: Mapping[int, int] | None = None,
 ) -> tuple[Lineage, ...]:
-    """The lines that end in a tip, by their timeline. One whose history is not known begins with its first base backup,
-    and is left out where it has none.
+    """The lines that end in a tip, ordered by timeline. A line of unknown history begins at its first base backup, and
+    is left out if it has none.
 
     Args:
         bases_begin: by timeline, the LSN at which the first base backup on it begins.
@@ -77,7 +76,7 @@ def lines_of(
 def line_to(
     timeline: int, histories: Mapping[int, Sequence[TimelineSwitch]], bases_begin: Mapping[int, int]
 ) -> Lineage | None:
-    """The line that leads to a timeline; None where it cannot be told where that came from, nor has it a base."""
+    """The line that leads to a timeline. None if the timeline has neither a known history nor a base backup."""
     if timeline == FIRST_TIMELINE or timeline in histories:
         return lineage(timeline, tuple(histories.get(timeline, ())))
     if timeline in bases_begin:
@@ -86,7 +85,7 @@ def line_to(
 
 
 def parting(one: Lineage, other: Lineage) -> int:
-    """The LSN at which two lines part; below it they are one history."""
+    """The LSN at which two lines part. Before it they are one history."""
     for mine, theirs in zip(one.stretches, other.stretches, strict=False):
         if mine.timeline != theirs.timeline:
             return mine.start
@@ -96,7 +95,7 @@ def parting(one: Lineage, other: Lineage) -> int:
 
 
 def is_abandoned(mine: Commits, theirs: Commits, *, mine_is_newer: bool) -> bool:
-    """Whether a line is abandoned for another one, by what each committed after they parted."""
+    """Whether the other line supersedes `mine`, by what each committed after they parted."""
     if not (mine.readable and theirs.readable):
         return False
     if mine.newest is None:
@@ -109,11 +108,11 @@ def living(
     commits: Mapping[tuple[int, int], Commits],
     followed: Sequence[Followed] = (),
 ) -> tuple[Tip, ...]:
-    """The tips of the lines that live, in the order of their timelines; at least one of several.
+    """The tips of the lines that live, in the order of `tips`; never empty if `tips` is not.
 
     Args:
         commits: by the timelines of two tips, what the first one committed after they parted.
-        followed: what was recorded; a person's word makes those abandoned that committed nothing since.
+        followed: the records. If a person chose a line, the others are abandoned unless they committed since.
     """
     unknown = Commits(readable=False)
     left = [
@@ -141,7 +140,7 @@ def living(
 def _without_unfollowed(
     tips: Sequence[Tip], commits: Mapping[tuple[int, int], Commits], followed: Sequence[Followed]
 ) -> list[Tip]:
-    """Where commits do not decide, because one line has none yet, what was followed last does."""
+    """If commits do not decide, because a line has none yet, the timeline that was followed last does."""
     current = followed[-1] if followed else None
     here = next((tip for tip in tips if current is not None and tip.timeline == current.timeline), None)
     if current is None or here is None:
@@ -156,7 +155,7 @@ def _without_unfollowed(
 
 
 def followed_line(tips: Sequence[Tip], followed: Sequence[Followed]) -> Tip:
-    """Of the lines that live the one that a receiver followed last, or a person named; else the newest."""
+    """Of these lines, the one that a receiver followed or a person chose last; otherwise the newest."""
     for item in reversed(followed):
         fitting = [tip for tip in tips if item.timeline in tip.line.timelines]
         exact = [tip for tip in fitting if tip.timeline == item.timeline]
@@ -166,14 +165,14 @@ def followed_line(tips: Sequence[Tip], followed: Sequence[Followed]) -> Tip:
 
 
 def several_live(tips: Sequence[Tip]) -> str | None:
-    """A sentence where several lines live, so that a moment is another state on each; None where one does."""
+    """A sentence if several lines live, because the same moment is a different state on each. None if only one does."""
     if len(tips) < 2:
         return None
     return f"{len(tips)} lines of the cluster live: {lines_words(tips)}. A restore needs `--timeline`."
 
 
 def lines_words(tips: Sequence[Tip]) -> str:
-    """Of several lines that live: `timeline 1 (newest commit 2026-11-27 12:00:00 UTC) and timeline 2 (...)`."""
+    """For example `timeline 1 (newest commit 2026-11-27 12:00:00 UTC) and timeline 2 (...)`."""
     return " and ".join(f"timeline {tip.timeline} ({_newest_words(tip)})" for tip in tips)
 
 

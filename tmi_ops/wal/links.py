@@ -1,6 +1,6 @@
-"""How one archived segment hangs on the one before it: by its records, not by its name.
+"""Links: whether an archived segment continues the one before it, by its records instead of its name.
 
-Kept in each object's metadata, so that a chain of thousands of segments is checked without reading one of them.
+They are kept in each object's metadata, so that thousands of segments can be checked without reading any of them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _LEVELS = ("minimal", "replica", "logical")
 
 @dataclass(frozen=True)
 class Links:
-    """What a segment's metadata says of its records, LSNs and moments; None: not known, or there is none.
+    """The LSNs and times in a segment's metadata that describe its records. None: not known, or there is none.
 
     Args:
-        first: the first record that begins in it; `prev`: the record that this one names as the one before it.
-        last: the last record that begins in it or, where none does, before it; `before_last`: the one before that.
-        overwrites: `first` takes the place of a record that a crash cut off.
+        first: the first record that begins in the segment. `prev` is the previous record that it refers to.
+        last: the last record that begins in the segment, or before it if none does. `before_last` precedes `last`.
+        overwrites: `first` replaces a record that a crash cut off.
         first_commit, last_commit: commits near the segment's beginning and end.
-        levels: the changes of wal_level; None: not looked for.
-        chain: SHA-256 of the plain segment before this one, where the writer knew it.
+        levels: the changes of wal_level. None: not looked for.
+        chain: SHA-256 of the previous segment, uncompressed, if the writer knew it.
     """
 
     first: int | None = None
@@ -40,7 +40,7 @@ class Links:
     chain: str | None = None
 
     def after(self, before: Links | None) -> Links:
-        """With what a segment in which no record begins hands on from the one before it."""
+        """These links; if no record begins in the segment, `last` and `before_last` come from the segment before it."""
         if self.last is not None or before is None:
             return self
         return replace(self, last=before.last, before_last=before.before_last)
@@ -62,7 +62,7 @@ class Links:
 
 
 def links_of(metadata: Mapping[str, str]) -> Links:
-    """What an object's metadata says; of what cannot be read, nothing."""
+    """The links in an object's metadata. Values that cannot be parsed are None."""
     return Links(
         first=_parsed_lsn(metadata.get("first")),
         prev=_parsed_lsn(metadata.get("prev")),
@@ -77,7 +77,7 @@ def links_of(metadata: Mapping[str, str]) -> Links:
 
 
 def links_from(records: SegmentRecords, *, levels_read: bool, chain: str | None = None) -> Links:
-    """The links of a segment whose records were looked at."""
+    """The links of a segment whose records were read."""
     return Links(
         first=records.first,
         prev=records.prev,
@@ -92,10 +92,10 @@ def links_from(records: SegmentRecords, *, levels_read: bool, chain: str | None 
 
 
 def continues(before: Links, after: Links) -> bool | None:
-    """Whether the segment of `after` goes on with the WAL of the one before it. None: it cannot be told.
+    """Whether the segment of `after` continues the segment of `before`. None: not known.
 
-    After a crash the first record may take the place of one that was cut off at the end of the segment before; it names
-    the one before that.
+    After a crash the first record may replace one that was cut off at the end of the segment before. It then refers to
+    the record before that one.
     """
     if after.prev is None or before.last is None:
         return None
@@ -107,9 +107,10 @@ def continues(before: Links, after: Links) -> bool | None:
 
 
 def unlinked(chain: Iterable[tuple[Segment, Links, str | None]]) -> Iterator[Segment]:
-    """Of segments in the order of the WAL those that do not continue the one before them, with their SHA-256.
+    """The segments that do not continue the one before them. Two segments with a gap between them are not compared.
 
-    Where segments are missing between two, nothing is said of them.
+    Args:
+        chain: segments in WAL order, with their links and the SHA-256 of their content (None: not known).
     """
     before: tuple[Segment, Links, str | None] | None = None
     for segment, found, sha256 in chain:

@@ -1,4 +1,4 @@
-"""The segment that is being filled: WAL bytes in, whole segments out. Every byte has its place and comes once."""
+"""The segment being filled from the stream. Every byte must follow the one before it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tmi_ops.postgres.wal_files import Segment, format_lsn
 
 @dataclass
 class OpenSegment:
-    """A segment's bytes so far; memory: one segment."""
+    """The bytes of a segment received so far. Takes the memory of one segment."""
 
     segment: Segment
     filled: int = 0
-    # One that was handed over and is stored by now may be filled again: fresh memory costs more than what is put in it.
+    # The buffer of a segment that is stored by now, to be reused: allocating memory costs more than filling it.
     used: InitVar[bytearray | None] = None
     _content: bytearray = field(init=False, repr=False)
 
@@ -24,7 +24,7 @@ class OpenSegment:
 
     @property
     def end(self) -> int:
-        """The LSN of the first byte that is not here yet."""
+        """The LSN after the last byte received."""
         return self.segment.start + self.filled
 
     @property
@@ -32,13 +32,13 @@ class OpenSegment:
         return self.filled == self.segment.size
 
     def add(self, start: int, content: memoryview) -> int:
-        """Take bytes that belong at LSN `start`, as many as there is room for.
+        """Add bytes that begin at LSN `start`, up to the end of the segment.
 
         Returns:
-            How many were taken.
+            The number of bytes added.
 
         Raises:
-            DatabaseError: they do not follow what is here; nothing was taken.
+            DatabaseError: `start` is not `end`; nothing was added.
         """
         if start != self.end:
             raise DatabaseError(
@@ -53,7 +53,7 @@ class OpenSegment:
         return taken
 
     def hand_over(self) -> bytearray:
-        """The whole content, without a copy; this object is of no use afterwards."""
+        """Return the whole buffer without copying it. This object must not be used afterwards."""
         content, self._content = self._content, bytearray()
         return content
 
@@ -63,5 +63,5 @@ class OpenSegment:
             return bytes(content[start : min(end, self.filled)])
 
     def view(self) -> memoryview:
-        """The bytes that are here, themselves: they do not change any more."""
+        """The bytes received so far, not copied: they no longer change."""
         return memoryview(self._content)[: self.filled]

@@ -1,8 +1,9 @@
-"""The open segment on its way into the store, piece by piece. How it lies there is said in `pieces.py`.
+"""Uploads the open segment piece by piece. See `pieces.py` for how it is stored.
 
-What the server is told is durable are pieces that were put, one at a time and in their order. Folding and removing come
-behind that: a fold holds the very bytes of pieces that are stored, which are removed a while after it is there, for
-those who have just listed them. Whatever ends between these steps leaves too many objects, never too few.
+WAL is reported as durable to the server once its piece is stored; pieces are put one at a time and in order. Folding
+and removing come later: a fold holds the same bytes as pieces that are already stored. These are removed some seconds
+after the fold is stored, because a reader may just have listed them. A crash between these steps leaves too many
+objects, never too few.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from tmi_ops.wal.partials import SO_FAR, StoredOpen
 from tmi_ops.wal.pieces import due, piece_name
 from tmi_ops.wal.stored_file import FileFacts, compressed, conflict, decompressed
 
-# Whoever listed a piece that was folded since has so long to read it.
+# How long a piece stays after it was folded, for a reader that had listed it.
 REMOVED_AFTER_S = 5.0
-# With synchronous commits there are hundreds of pieces a second; what their records say is read so often.
+# How often records are read. With synchronous commits there are hundreds of pieces a second.
 LINKS_EVERY_S = 0.5
-# Of what lay in the store before this receiver came: it is folded with nothing that came later.
+# The level of what was stored before this receiver started. It is not folded with later pieces.
 _FOUND_LEVEL = 9
 _UNKNOWN = "?"
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object to be removed one day; `version` as its put told, None where the bucket keeps none."""
+    """An object to be removed later. `version` is the one its put returned; None if the bucket keeps no versions."""
 
     key: str
     version: str | None = _UNKNOWN
@@ -47,15 +48,15 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class StoredPiece:
-    """Bytes that are in the store.
+    """A part of the segment that is in the store.
 
     Args:
-        start, end: which of the segment's, by their offsets.
-        objects: what holds them.
-        frame: they themselves, compressed.
-        metadata: of the object.
-        level: how often they were folded.
-        links: what their records say, where it was looked at.
+        start, end: its offsets in the segment.
+        objects: the objects that hold it.
+        frame: its bytes, compressed.
+        metadata: the metadata of the last object.
+        level: how often it was folded.
+        links: the links from its records, if they were read.
     """
 
     start: int
@@ -69,7 +70,7 @@ class StoredPiece:
 
 @dataclass(frozen=True)
 class _Work:
-    """A piece to be put. `content`: the segment from its beginning on, to read its records; None: they are not read."""
+    """A piece to be put. `content`: the segment from its beginning on, to read its records. None: do not read them."""
 
     start: int
     end_lsn: int
@@ -80,12 +81,12 @@ class _Work:
 
 
 class OpenUpload:
-    """One open segment. Of the receiver's thread; what it submits runs in the pools' threads.
+    """The upload of one open segment. Belongs to the receiver's thread; what it submits runs in the pools' threads.
 
     Args:
-        puts, folds: of one thread each.
-        found: what the store holds of it from before; None: nothing.
-        restarts_before: the LSN before which changes of wal_level are looked for.
+        puts, folds: pools of one thread each.
+        found: the partial that the store already holds. None: nothing.
+        restarts_before: changes of wal_level are looked for before this LSN.
     """
 
     def __init__(
@@ -113,15 +114,15 @@ class OpenUpload:
 
     @property
     def stored(self) -> int:
-        """The offset up to which the store is known to hold the same bytes."""
+        """The offset up to which the store is known to have the same bytes."""
         return self._pieces[-1].end if self._pieces else 0
 
     def take_over(self, opened: OpenSegment) -> Links | None:
-        """Go on from what the store has of before, once so much is here, and say what its records say. None: there is
-        nothing from before, or it reaches further still.
+        """Continue from the partial already in the store, once as many bytes were received, and return its links. None:
+        there is no such partial, it is empty, or it is longer than what was received.
 
         Raises:
-            WalConflictError: it is no beginning of this one.
+            WalConflictError: the received bytes do not begin with that partial.
         """
         found = self._found
         if found is None or opened.filled < found.filled:
@@ -147,13 +148,14 @@ class OpenUpload:
 
     def require_beginning(self, content: bytes | bytearray) -> None:
         """Raises:
-        WalConflictError: what the store has of before is no beginning of these bytes.
+        WalConflictError: these bytes do not begin with the partial already in the store.
         """
         if self._found is not None and self._found.filled and self._found.is_beginning_of(content) is False:
             raise conflict(f"{self.segment.name}{PARTIAL_SUFFIX}")
 
     def put(self, opened: OpenSegment) -> Future[StoredPiece] | None:
-        """Have all that is here and not in the store put there. None: there is no more than the store has."""
+        """Submit a put of the bytes that the store does not have yet. None: there are none, or the partial already in
+        the store was not taken over yet."""
         start = self.stored
         if self._found is not None or opened.filled <= start:
             return None
@@ -171,7 +173,7 @@ class OpenUpload:
         return self._put
 
     def added(self, piece: StoredPiece) -> None:
-        """Take in that it is stored; fold what has become many, and remove what was folded a while ago."""
+        """Record that a piece is stored. Fold pieces that have become many, and remove those folded some time ago."""
         self._pieces.append(piece)
         if self._folding is not None and self._folding[1].done():
             self._take_in_fold(*self._folding)
@@ -184,12 +186,12 @@ class OpenUpload:
             self._folds.submit(self._remove, old)
 
     def clear(self) -> None:
-        """Remove every piece: the whole segment is stored. For another thread, once nothing else is called any more."""
+        """Remove all pieces, because the whole segment is stored. May run in another thread; must be the last call."""
         objects = [item for piece in self._pieces for item in piece.objects]
         objects += [item for _, item in self._superseded]
         for future in (self._put, None if self._folding is None else self._folding[1]):
             with suppress(OpsError, CancelledError):
-                # One that is on its way would appear after the others were removed.
+                # A piece still being put would appear after the others were removed.
                 objects += future.result().objects if future is not None else ()
         if self._found is not None:
             objects += map(StoredObject, self._found.listed)
@@ -205,7 +207,7 @@ class OpenUpload:
         if future.exception() is None:
             self._pieces[many] = [future.result()]
             self._supersede(item for piece in folded for item in piece.objects)
-        else:  # they stay, and are not tried again
+        else:  # they stay, and are not folded again
             self._pieces[many] = [replace(piece, level=piece.level + 1) for piece in folded]
 
     def _supersede(self, objects: Iterable[StoredObject]) -> None:
@@ -246,7 +248,7 @@ class OpenUpload:
         try:
             return self._store_piece(name, first.start, plain, so_far, links, level)
         except ObjectExistsError:
-            # An earlier attempt, whose answer was lost.
+            # Stored by an earlier attempt whose response was lost.
             key = file_key(self._system_identifier, name)
             found = look(self._store, key)
             if found is None or found.metadata.get(SO_FAR) != so_far:
@@ -255,7 +257,7 @@ class OpenUpload:
             return StoredPiece(first.start, last.end, there, compressed(plain), dict(found.metadata), level)
 
     def _remove(self, objects: Sequence[StoredObject]) -> None:
-        """What stays is known to be superseded; `prune` removes it."""
+        """Remove objects. Errors are ignored: `prune` removes superseded objects later."""
         with suppress(OpsError):
             self._store.delete_versions((item.key, self._version_of(item)) for item in objects)
 

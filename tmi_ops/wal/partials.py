@@ -1,7 +1,7 @@
-"""The open segment as the store has it: how far it goes, and its bytes. How it lies there is said in `pieces.py`.
+"""Reads the partial of an open segment: its end and its bytes. See `pieces.py` for how it is stored.
 
-A receiver at work adds, folds and removes pieces meanwhile. So what was listed may be gone when it is fetched: then it
-is listed again, and only what is not at hand yet is fetched.
+A running receiver adds, folds and removes pieces at the same time, so a listed piece may be gone when it is fetched.
+The pieces are then listed again, and only those not yet read are fetched.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _LISTINGS, _READERS = 8, 8
 
 @dataclass(frozen=True)
 class StoredOpen:
-    """An open segment in the store.
+    """A partial in the store.
 
     Args:
-        pieces: what holds it, in the order of the WAL.
+        pieces: its pieces in WAL order.
         end_lsn: the first LSN that it does not hold.
-        head: of the last piece.
-        listed: every object of it, superseded ones too, by its key.
+        head: the head of the last piece.
+        listed: the keys of all its objects, including superseded ones.
     """
 
     segment: Segment
@@ -49,7 +49,7 @@ class StoredOpen:
 
     @property
     def last(self) -> str:
-        """The name of the piece whose metadata says how it ends."""
+        """The name of the last piece, whose metadata says where the partial ends."""
         return self.pieces[-1].name
 
     @property
@@ -57,10 +57,10 @@ class StoredOpen:
         return self.end_lsn - self.segment.start
 
     def is_beginning_of(self, content: bytes | bytearray | memoryview) -> bool | None:
-        """Whether it holds the same bytes as the beginning of `content`. None: its metadata does not tell.
+        """Whether `content` begins with the same bytes. None: the metadata does not say.
 
         Args:
-            content: at least as many bytes as it holds.
+            content: at least as many bytes as the partial holds.
         """
         held = memoryview(content)[: self.filled]
         if (so_far := self.head.metadata.get(SO_FAR)) is not None:
@@ -73,10 +73,10 @@ class StoredOpen:
 def find_open(
     store: ObjectStore, system_identifier: str, segment: Segment, listed: Sequence[ListedObject] | None = None
 ) -> StoredOpen | None:
-    """What the store holds of an open segment; None where it holds nothing of it.
+    """The partial of an open segment. None if the store has none, or if its pieces change during every attempt.
 
     Args:
-        listed: its objects, from a listing that is at hand.
+        listed: its objects from an existing listing.
 
     Raises:
         StoreError: the store failed.
@@ -94,10 +94,10 @@ def find_open(
 
 
 def open_etag(head: ObjectHead) -> str:
-    """Another one whenever an open segment holds other bytes; a fold of its pieces does not change it.
+    """An ETag for a partial. It changes when the bytes change, but not when pieces are folded.
 
     Args:
-        head: of its last piece.
+        head: the head of the last piece.
     """
     return head.metadata.get(SO_FAR) or head.etag
 
@@ -108,20 +108,20 @@ def list_open(store: ObjectStore, system_identifier: str, segment: Segment) -> l
 
 
 def open_prefix(system_identifier: str, segment_name: str) -> str:
-    """How the keys of an open segment's objects begin."""
+    """The prefix of the keys of an open segment's objects."""
     return file_key(system_identifier, f"{segment_name}{PARTIAL_SUFFIX}").removesuffix(SUFFIX)
 
 
 def load_open(store: ObjectStore, system_identifier: str, segment_name: str) -> tuple[bytes, FileFacts]:
-    """Read an open segment whole, padded with zeros to the segment's size, and check it against its SHA-256.
+    """Read a whole partial, padded with zeros to the size of a segment, and check it against its SHA-256.
 
     Returns:
-        With the SHA-256 of what comes before the padding, where it was stored with one.
+        The content and its facts. The SHA-256 is of the bytes before the padding; None if none was stored.
 
     Raises:
-        ObjectMissingError: the store holds nothing of it.
+        ObjectMissingError: the store has no such partial.
         IntegrityError: it is not what was stored.
-        StoreError: the store failed, or the private key is missing or another's.
+        StoreError: the store failed, or the private key is missing or does not fit.
     """
     prefix, at_hand = open_prefix(system_identifier, segment_name), dict[str, _Read]()
     for attempt in range(_LISTINGS):
@@ -143,10 +143,10 @@ def load_open(store: ObjectStore, system_identifier: str, segment_name: str) -> 
 def load_behind(
     store: ObjectStore, system_identifier: str, segment: Segment, held: bytes, filled: int
 ) -> tuple[bytes, FileFacts]:
-    """As `load_open` for one that has the first `filled` bytes already: only the pieces behind them are fetched.
+    """Like `load_open` if the first `filled` bytes are already at hand: only later pieces are fetched.
 
     Args:
-        held: the segment's bytes, of at least that length.
+        held: the segment's bytes, at least `filled` of them.
     """
     read: list[_Read] = []
     at = filled
@@ -192,7 +192,7 @@ def _ended(
     chain: tuple[Piece, ...],
     listed: Sequence[ListedObject],
 ) -> StoredOpen | None:
-    """None: the last piece went away meanwhile."""
+    """The partial of these pieces. None: the last piece was removed in the meantime."""
     head = look(store, file_key(system_identifier, chain[-1].name))
     if head is None:
         return None
@@ -203,7 +203,8 @@ def _ended(
 
 
 def _end_without_metadata(store: ObjectStore, system_identifier: str, piece: Piece) -> int:
-    """Of a bucket that was copied without it: by the name, else by the content where it can be read."""
+    """The offset where a piece ends if the bucket was copied without metadata: from the name, or from the content. The
+    start if neither is possible."""
     if piece.end is not None or piece.is_older_kind:
         return piece.end or 0
     try:
@@ -217,7 +218,7 @@ def _end_without_metadata(store: ObjectStore, system_identifier: str, piece: Pie
 def _read_all(
     store: ObjectStore, system_identifier: str, chain: Sequence[Piece], at_hand: dict[str, _Read]
 ) -> list[_Read]:
-    """The newest first, since those are folded soonest."""
+    """Read the pieces, the newest first because these are folded soonest."""
     wanted = [piece for piece in reversed(chain) if piece.name not in at_hand]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="pieces") as pool:
         futures = [pool.submit(_read, store, system_identifier, piece) for piece in wanted]

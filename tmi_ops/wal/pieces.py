@@ -1,11 +1,12 @@
-"""An open segment as it lies in the store: pieces, one behind the other, so that only what is new is put. Pure.
+"""How a partial is stored: as consecutive pieces, so that only new bytes are put. Pure.
 
-1. A piece is named by where it begins: `<segment>.partial.<offset>`, in eight hexadecimal digits. It holds the bytes up
-   to where the next piece begins; the last one's metadata says where it ends. Only one writer can put a piece of that
-   name, so a receiver that stood still cannot add to what its successor has stored.
-2. Pieces that have become many are folded: `<segment>.partial.<offset>-<offset>` holds the same bytes, and they are
-   removed. No object is ever overwritten, so a versioned bucket keeps nothing of what was removed by its version.
-3. Earlier releases kept one object, `<segment>.partial`, with zeros behind its end: the piece at 0.
+1. A piece is named after the offset where it begins, in eight hexadecimal digits: `<segment>.partial.<offset>`. It
+   holds the bytes up to the beginning of the next piece; the metadata of the last one says where it ends. Only one
+   writer can put a piece of a given name, so a receiver that was suspended cannot add to what its successor stored.
+2. When pieces have become many, they are folded: `<segment>.partial.<offset>-<offset>` holds the same bytes, and the
+   pieces are removed. No object is ever overwritten, so a versioned bucket keeps nothing of what was removed by its
+   version.
+3. Earlier releases stored one object, `<segment>.partial`, padded with zeros: the piece at offset 0.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from dataclasses import dataclass, replace
 
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment
 
-# So many pieces of one level become one of the next: each byte is put once, and again once for each level.
+# This many pieces of one level are folded into one of the next. Each byte is put once, and once more for each level.
 FOLDED_AT_ONCE = 32
 _NAME = re.compile(rf"([0-9A-F]{{24}}){re.escape(PARTIAL_SUFFIX)}(?:\.([0-9A-F]{{8}})(?:-([0-9A-F]{{8}}))?)?")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One object of an open segment.
+    """One object of a partial.
 
     Args:
-        name: as it is stored, without `.zst`.
-        start, end: the bytes of the segment that it holds, by their offsets; `end` None: its metadata says it.
+        name: its name in the store, without `.zst`.
+        start, end: its offsets in the segment. `end` None: its metadata has it.
         size: its stored bytes.
-        is_older_kind: it is the one object that earlier releases kept.
+        is_older_kind: it is the single object of earlier releases.
     """
 
     name: str
@@ -40,13 +41,13 @@ class Piece:
 
 
 def piece_name(segment: Segment, start: int, end: int | None = None) -> str:
-    """The name of a piece that was added at offset `start`, or of a fold of those up to `end`."""
+    """The name of a piece added at offset `start`, or of the fold of the pieces from `start` to `end`."""
     upto = "" if end is None else f"-{end:08X}"
     return f"{segment.name}{PARTIAL_SUFFIX}.{start:08X}{upto}"
 
 
 def parse_piece(name: str, size: int = 0) -> tuple[str, Piece] | None:
-    """A piece by its name, and the name of its segment; None: it is no piece's name."""
+    """The name of the segment, and the piece. None: not the name of a piece."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
@@ -57,10 +58,10 @@ def parse_piece(name: str, size: int = 0) -> tuple[str, Piece] | None:
 
 
 def chains(listed: Iterable[Piece]) -> tuple[tuple[Piece, ...], ...]:
-    """What listed pieces hold from the segment's beginning on, each byte once. There are two answers where an earlier
-    release wrote beside this one; the one that reaches further counts.
+    """The pieces that make up the partial from offset 0 on, each byte once. There are two results if an earlier release
+    wrote at the same time as this one; the longer one counts.
 
-    The ends of all pieces are filled in, but for the last one where its metadata has to be asked.
+    Every piece has its `end`, except that of the last one may be only in its metadata.
     """
     pieces = list(listed)
     own = [piece for piece in pieces if not piece.is_older_kind]
@@ -72,7 +73,7 @@ def chains(listed: Iterable[Piece]) -> tuple[tuple[Piece, ...], ...]:
 
 
 def chain_from(at: int, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
-    """The pieces that go on from offset `at` without a gap. What lies within a fold is superseded by it."""
+    """The pieces that continue from offset `at` without a gap. A fold supersedes the pieces within it."""
     found: list[Piece] = []
     starts = sorted({piece.start for piece in pieces})
     upto: int | None = at
@@ -91,7 +92,7 @@ def chain_from(at: int, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
 
 
 def due(levels: Sequence[int]) -> slice | None:
-    """Which pieces are to be folded into one, by their levels in the order of the WAL; None: none are."""
+    """The pieces to fold into one, by their levels in WAL order. None: there are none."""
     begin = 0
     for number in range(1, len(levels) + 1):
         if number - begin == FOLDED_AT_ONCE:

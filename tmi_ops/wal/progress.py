@@ -1,10 +1,11 @@
-"""How far a receiver has come, and up to which moment the archive is known to hold everything.
+"""The progress of a receiver, and the moment up to which the archive is known to be complete.
 
-1. With WAL the server says how far it had flushed when it sent it: once all that is stored, the archive was level then.
-2. A keepalive says only how far the server had *sent*, which is less where it waits for a slow receiver. So one counts
-   when the answer to a question asked after it came without any WAL between: then there was nothing left to send.
+1. A message with WAL says how far the server had flushed when it sent it. Once the store has everything up to that LSN,
+   the archive is known to be complete up to the time of the message.
+2. A keepalive says only how far the server had *sent*, which is less if it waits for a slow receiver. It therefore
+   counts only if a reply requested after it arrives with no WAL in between: there was nothing left to send.
 3. On a timeline that the server has left, neither says anything about the present.
-4. A standby knows nothing of what its primary flushed: there the newest commit in the stored WAL counts.
+4. A standby does not know what its primary flushed. The newest commit in the stored WAL counts instead.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _OBSERVED_EVERY = timedelta(seconds=0.5)
 
 @dataclass
 class StreamProgress:
-    """Where the stream stands. Written by one thread, read by others.
+    """The state of the stream. Written by one thread, read by others.
 
-    `durable` is the LSN before which the store holds everything; `server_end` the newest the server spoke of.
-    `level_at`: all that the server had flushed at this moment of its own clock is in the store.
+    The store has all WAL before LSN `durable`. `server_end` is the newest LSN that the server reported. All WAL that
+    the server had flushed at `level_at`, by its own clock, is in the store.
     """
 
     timeline: int = 0
@@ -37,11 +38,11 @@ class StreamProgress:
 
     @property
     def lag(self) -> int:
-        """Bytes that the server has flushed and the store does not hold yet."""
+        """Bytes that the server has flushed and the store does not have yet."""
         return max(0, self.server_end - self.durable)
 
     def observe(self, server_end: int, at: datetime) -> None:
-        """With WAL the server said how far it had flushed, at a moment of its clock."""
+        """Take in a message with WAL: at time `at` by its clock, the server had flushed up to `server_end`."""
         self._idle_since = None
         self.server_end = max(self.server_end, server_end)
         if not self._observed or at - self._observed[-1][1] >= _OBSERVED_EVERY or server_end <= self.durable:
@@ -49,31 +50,32 @@ class StreamProgress:
         self.stored(self.durable)
 
     def leave_unobserved(self, server_end: int) -> None:
-        """WAL of a timeline that the server has left."""
+        """Take in a message with WAL that says nothing about the present."""
         self._idle_since = None
         self.server_end = max(self.server_end, server_end)
 
     def keepalive(self, sent: int, at: datetime, *, asked_for: bool) -> None:
-        """The server had sent up to `sent` at `at`; `asked_for`: we had asked since the keepalive before this one."""
+        """Take in a keepalive: the server had sent WAL up to `sent` at time `at`. `asked_for`: a reply was requested
+        since the previous keepalive."""
         if asked_for and self._idle_since is not None:
             self._observed.append((sent, self._idle_since))
             self.stored(self.durable)
         self._idle_since = at
 
     def stored(self, durable: int) -> None:
-        """The store holds everything before `durable` now."""
+        """Record that the store has all WAL before `durable`."""
         self.durable = durable
         while self._observed and self._observed[0][0] <= durable:
             _, at = self._observed.popleft()
             self.level_at = at if self.level_at is None else max(self.level_at, at)
 
     def vouched_for(self, commit: datetime | None) -> None:
-        """Of a standby: the newest commit of its primary that the store holds. What came after it is not known."""
+        """Record the newest commit in the store, of a standby's primary. What came after it is not known."""
         if commit is not None and (self.level_at is None or commit > self.level_at):
             self.level_at = commit
 
     def as_lease_fields(self) -> dict[str, object]:
-        """What the lease tells of it; nothing before anything is known."""
+        """The fields for the lease. Empty while nothing is known."""
         if not self.durable:
             return {}
         return {"timeline": self.timeline, "lsn": format_lsn(self.durable), "level_at": self.level_at}

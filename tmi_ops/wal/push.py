@@ -1,7 +1,7 @@
-"""A WAL file handed over by archive_command, or by a person who has found one that the archive lacks.
+"""Stores a WAL file given by archive_command, or by a person who has found one that the archive lacks.
 
-PostgreSQL asks of an archive_command that it says yes only when the file is stored for good, that a second time with
-the same file says yes again, and that it never overwrites another file of that name.
+PostgreSQL requires that an archive_command succeeds only when the file is durably stored, succeeds again for the same
+file, and never overwrites a different file of the same name.
 
 Source: PostgreSQL's documentation, "Continuous Archiving", Setting Up WAL Archiving.
 """
@@ -43,7 +43,7 @@ CONTROL_FILE = Path("global/pg_control")
 
 @dataclass(frozen=True)
 class PushedFile:
-    """`new`: the archive did not have it yet."""
+    """The file that was stored. `new`: the archive did not have it yet."""
 
     name: str
     system_identifier: str
@@ -54,12 +54,13 @@ def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None 
     """Store one file of a server's pg_wal: a segment, `.partial`, `.history` or `.backup`.
 
     Args:
-        system_identifier: the cluster's, where neither the file nor its directory tells it.
+        system_identifier: the cluster's, needed if neither the file nor its directory tells it.
 
     Raises:
-        WalConflictError: the archive holds other WAL under this name; it was left as it is.
+        WalConflictError: the archive has different WAL under this name, or the file does not fit its neighbours there;
+            the archive was left as it is.
         IntegrityError: the file is not the WAL that its name says.
-        OpsError: it is no WAL file, cannot be read, or its cluster is not known.
+        OpsError: it is not a WAL file, cannot be read, or its cluster is not known.
         StoreError: the store failed.
     """
     name = path.name
@@ -80,13 +81,13 @@ def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None 
 
 
 def _store_whole(store: ObjectStore, cluster: str, segment: Segment, content: bytes) -> bool:
-    """Whether it is new. The store answers as little as it can: this is asked once for every segment of a server."""
+    """Store a whole segment and return whether it is new. Makes few requests, because it runs for every segment."""
     try:
         checked, fills_a_hole = _checked_between_neighbours(store, cluster, segment, content)
     except WalConflictError:
         if look(store, file_key(cluster, segment.name)) is None:
             raise
-        return store_once(store, cluster, segment.name, content, segment.end)  # what is there is compared with itself
+        return store_once(store, cluster, segment.name, content, segment.end)  # compared with the archived one
     if checked.breaks:
         update_records(store, cluster, lambda records: reduce(ArchiveRecords.with_break, checked.breaks, records))
     new = put_segment(store, cluster, content, checked)
@@ -98,8 +99,8 @@ def _store_whole(store: ObjectStore, cluster: str, segment: Segment, content: by
 def _checked_between_neighbours(
     store: ObjectStore, cluster: str, segment: Segment, content: bytes
 ) -> tuple[CheckedSegment, bool]:
-    """Between its neighbours on its own timeline, and over a `.partial` only where it begins with that one's bytes; and
-    whether there is a segment after it."""
+    """Check a segment against its neighbours on its timeline and against its partial, whose bytes it must begin with.
+    Also return whether the next segment is archived."""
     before = (
         look_at_segment(store, cluster, Segment(segment.timeline, segment.start - segment.size, segment.size))
         if segment.start
@@ -116,10 +117,10 @@ def _checked_between_neighbours(
 
 
 def cluster_beside(path: Path) -> str:
-    """The system identifier of the data directory in whose pg_wal a file lies.
+    """The system identifier of the data directory whose pg_wal has this file.
 
     Raises:
-        OpsError: there is none to be seen.
+        OpsError: its control file cannot be read.
     """
     control = path.absolute().parent.parent / CONTROL_FILE
     try:
@@ -133,9 +134,9 @@ def cluster_beside(path: Path) -> str:
 
 
 def _left_at(path: Path, segment: Segment) -> int:
-    """Where a timeline's last, unfinished segment ends: where the next timeline's history says it was left.
+    """The LSN where a timeline's last, unfinished segment ends, from the history of the next timeline.
 
-    The segment's beginning where no history tells: then nothing of it is promised, though all of it is stored.
+    The segment's start if no history has it: all of the segment is then stored, but none of it is reported as archived.
     """
     for history in sorted(path.parent.glob("*.history")):
         if not HISTORY_NAME.fullmatch(history.name):
@@ -147,7 +148,7 @@ def _left_at(path: Path, segment: Segment) -> int:
 
 
 def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: bytes, end: int) -> bool:
-    """Store an open segment unless the archive reaches as far already."""
+    """Store a partial unless the archive already has as much. Return whether it was stored."""
     if look(store, file_key(cluster, segment.name)) is not None:
         return False
     found = find_open(store, cluster, segment)
@@ -156,7 +157,7 @@ def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: 
         if held[: end - segment.start] != content[: end - segment.start]:
             raise conflict(f"{segment.name}{PARTIAL_SUFFIX}")
         return False
-    # Where nothing says how far it goes, all of it is stored and nothing of it is promised.
+    # If its end is not known, all of it is stored and none of it is reported as archived.
     known = end - segment.start if end > segment.start else None
     plain = content[:known]
     sha256 = hashlib.sha256(plain).hexdigest()
@@ -166,7 +167,7 @@ def _store_partial(store: ObjectStore, cluster: str, segment: Segment, content: 
     try:
         put_stamped(store, file_key(cluster, name), body, metadata, IfAbsent(), "WAL")
     except ObjectExistsError:
-        # A receiver wrote it at the same moment; what it left is looked at anew.
+        # A receiver wrote it at the same time: start again from what it stored.
         return _store_partial(store, cluster, segment, content, end)
     return True
 

@@ -1,7 +1,7 @@
-"""Receiving WAL into the store: continuously as a service, or once as far as the server stands now.
+"""The receiver: streams WAL into the store, continuously as a service or once up to the server's current LSN.
 
-Both are one function. It reconnects by itself; what it needs to know is in the store and in the server's slot. It
-holds the archive's lease from its first connection to its end.
+It reconnects on its own; all state it needs is in the store and in the server's slot. It holds the archive's lease from
+its first connection until it ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tmi_ops.wal.session import PARTIAL_EVERY_S, Assignment, ReceiverOptions, Se
 from tmi_ops.wal.slot import ServerFacts, adopt_slot, read_server, slot_name, slot_warnings
 from tmi_ops.wal.uploads import uploading
 
-# One put is repeated no longer than this; then the session ends, and the next one begins from what the store holds.
+# How long one put is retried. Then the session ends, and the next one continues from what the store has.
 STORE_PATIENCE_S = 20.0
 CATCH_UP_PATIENCE_S = 120.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -41,10 +41,10 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """How WAL is received.
+    """Options of a receiver.
 
-    `slot`: None for this environment's own. `partial_every`: seconds between stores of the open segment.
-    `accept_gap`: go on behind WAL that nobody has any more. `wait`: stand by while another receiver is at work.
+    `slot`: None for this environment's own. `partial_every`: seconds between puts of the open segment. `accept_gap`:
+    continue after WAL that neither server nor archive has. `wait`: stand by while another receiver is running.
     """
 
     slot: str | None = None
@@ -55,11 +55,11 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class ReceivedWal:
-    """What came of it. `received` and `lag` in bytes; the archive reaches to `lsn`.
+    """The result of a receiver. `received` and `lag` are in bytes; `lsn` is where the archive ends.
 
-    `level_at`: all that the server had flushed at that moment of its clock is in the store; None where nothing shows
-    it. `from_standby`: it is then the newest commit that is in the store; what the primary did since is not known.
-    `segments`: whole ones that were new to the archive.
+    `level_at`: all WAL that the server had flushed at that time by its clock is in the store. None: not known. With
+    `from_standby` it is the newest commit in the store; what the primary did since is not known. `segments`: whole
+    segments that were new to the archive.
     """
 
     system_identifier: str
@@ -74,10 +74,10 @@ class ReceivedWal:
 
 
 def await_store(settings: Settings, report: Report, stop: threading.Event) -> ObjectStore | None:
-    """Open the store; while it is away, try again. None when it was stopped before there was one.
+    """Open the store, retrying while it is unavailable. None if `stop` was set before it could be opened.
 
     Raises:
-        StoreError: it refuses, and waiting would not help.
+        StoreError: the store failed, and waiting would not help.
     """
     pauses = _pauses()
     while not stop.is_set():
@@ -95,16 +95,16 @@ def await_store(settings: Settings, report: Report, stop: threading.Event) -> Ob
 def stream_wal(
     settings: Settings, store: ObjectStore, report: Report, options: StreamOptions, stop: threading.Event
 ) -> ReceivedWal | None:
-    """Receive until `stop` is set; restarts of the server, outages of the store and network cuts are outlasted.
+    """Receive until `stop` is set. Server restarts, store outages and network failures are retried.
 
     Returns:
-        Where it stood at the end; None when it was stopped before there was a server.
+        The state at the end. None if it was stopped before it had the lease.
 
     Raises:
-        LeaseHeldError: another receiver is at work, or took over.
+        LeaseHeldError: another receiver is running, or took over.
         SlotLostError, WalGoneError: WAL that the archive lacks is gone from the server.
         WalConflictError: the archive has another history of the same timeline.
-        DatabaseError, StoreError: server or store refuse, and waiting would not help.
+        DatabaseError, StoreError: the server or the store failed, and waiting would not help.
     """
     return _Receiver(settings, store, report, options, stop).run(catch_up=False)
 
@@ -116,10 +116,10 @@ def catch_up_wal(
     options: StreamOptions,
     stop: threading.Event | None = None,
 ) -> ReceivedWal | None:
-    """Receive as far as the server stands when this begins.
+    """Receive up to the server's LSN at the first connection.
 
     Raises:
-        As `stream_wal`; and what would pass is raised too once it has lasted two minutes.
+        As `stream_wal`. Transient errors are also raised once they have lasted for two minutes.
     """
     return _Receiver(settings, store, report, options, stop or threading.Event()).run(catch_up=True)
 
@@ -222,7 +222,7 @@ class _Receiver:
         self._accept_gap = False
 
     def _adopt(self) -> None:
-        """The slot that this archive's last receiver used goes on under the environment's own name."""
+        """Replace the slot of this archive's last receiver by the environment's own, keeping its WAL."""
         lease = self._lease.before if self._lease is not None else None
         used = lease.slot if lease is not None and lease.slot else ""
         if self._options.slot is not None or used in ("", self._slot):
@@ -231,12 +231,12 @@ class _Receiver:
             self._report.note(f"The slot {used} is replaced by {self._slot}, used by this environment and store only")
 
     def _server_has(self, segment: Segment, identity: SystemIdentity) -> bool:
-        """Its newest segment a server has in any case."""
+        """Whether the server can stream a segment. It always has its newest one."""
         is_newest = segment.timeline == identity.timeline and segment.end > identity.flushed
         return is_newest or can_stream(self._postgres, segment.start, segment.timeline)
 
     def _follow(self, system_identifier: str, timeline: int) -> bool:
-        """Record what is followed, and tell whether the server is a standby."""
+        """Record the timeline that is followed, and return whether the server is a standby."""
         where = f"{self._postgres.host}:{self._postgres.port}"
         update_records(
             self._store, system_identifier, lambda records: records.with_followed(timeline, where, datetime.now(UTC))
@@ -251,7 +251,7 @@ class _Receiver:
         )
 
     def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:
-        """Take the lease at the first connection; False when the waiting for it was stopped."""
+        """Take the lease at the first connection. False: the receiver was stopped while it waited for the lease."""
         if self._lease is None:
             self._lease = lease_ends.enter_context(
                 hold_lease(
@@ -279,7 +279,7 @@ class _Receiver:
             self._lease.check()
 
     def _warn(self, server: ServerFacts) -> None:
-        """Each warning once."""
+        """Report each warning once."""
         for warning in slot_warnings(server):
             if warning not in self._warned:
                 self._warned.add(warning)
@@ -287,12 +287,12 @@ class _Receiver:
 
 
 def _may_pass(error: OpsError) -> bool:
-    """A slot in use is mostly the server's memory of a receiver that died."""
+    """Whether to retry. A slot in use is usually one that the server has not yet released from a dead receiver."""
     return error.transient or (isinstance(error, ReplicationError) and error.sqlstate == SLOT_IN_USE)
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds between attempts: doubling, with some chance in it so that many receivers do not return at once."""
+    """Seconds between attempts: doubling, with jitter so that many receivers do not return at once."""
     pause = _FIRST_PAUSE_S
     while True:
         yield pause * random.uniform(0.5, 1)  # noqa: S311

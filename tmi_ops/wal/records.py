@@ -1,8 +1,9 @@
-"""What receivers have seen of an archive's history that no listing tells: `wal/<system identifier>/records.json`.
+"""The records of an archive, facts that a listing does not show: `wal/<system identifier>/records.json`.
 
-Which timeline of which server was followed since when, and where the WAL breaks. Written under a condition, so that two
-who write at once lose nothing; it only grows, and is small. It is signed: of one that no trusted key signed only the
-breaks are kept, which can make nothing look better than it is, and never the word on a line.
+They say which timeline of which server was followed since when, and where the WAL has breaks. They are written with
+conditional puts, so that concurrent writers lose nothing; the object stays small. It is signed. If no trusted key
+signed it, only the breaks are used, because these cannot make anything look better than it is; which timelines were
+followed or chosen is ignored.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import records_key
 
 _ATTEMPTS = 8
-# Servers that take turns for years: the newest are what matters.
+# Servers may switch roles for years. Only the newest entries matter.
 _MOST_FOLLOWED = 200
 
 
 class Followed(BaseModel):
-    """From `since` on a receiver followed this timeline at `server`; or, `by` a person, somebody said it is the one."""
+    """From `since` on, a receiver followed this timeline at `server`; or, with `by` "person", a person chose it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -39,7 +40,7 @@ class Followed(BaseModel):
 
 
 class BreakRecord(BaseModel):
-    """A place that no replay passes; see `Break`."""
+    """A point that no replay can pass; see `Break`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -49,7 +50,7 @@ class BreakRecord(BaseModel):
 
 
 class ArchiveRecords(BaseModel):
-    """All that was recorded of one archive, the oldest first."""
+    """The records of one archive, oldest first."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -59,16 +60,16 @@ class ArchiveRecords(BaseModel):
 
     @property
     def current(self) -> Followed | None:
-        """What was followed last."""
+        """The newest entry: the timeline that was followed or chosen last."""
         return self.followed[-1] if self.followed else None
 
     @property
     def word(self) -> Followed | None:
-        """The newest word of a person on which timeline is the environment's."""
+        """The newest choice by a person of the environment's timeline."""
         return next((item for item in reversed(self.followed) if item.by == "person"), None)
 
     def with_followed(self, timeline: int, server: str, now: datetime) -> ArchiveRecords:
-        """With what a receiver follows now; unchanged where it is what was followed before."""
+        """The records with the timeline that a receiver follows now. Unchanged if it followed the same before."""
         last = next((item for item in reversed(self.followed) if item.by == "receiver"), None)
         is_last_word = self.current is None or self.current.by == "receiver" or self.current.timeline == timeline
         if last is not None and (last.timeline, last.server) == (timeline, server) and is_last_word:
@@ -76,11 +77,11 @@ class ArchiveRecords(BaseModel):
         return self._and(Followed(timeline=timeline, since=now, server=server))
 
     def with_word(self, timeline: int, now: datetime) -> ArchiveRecords:
-        """With a person's word."""
+        """The records with a person's choice of a timeline."""
         return self._and(Followed(timeline=timeline, since=now, by="person"))
 
     def with_break(self, found: Break) -> ArchiveRecords:
-        """With a break; unchanged where it is known."""
+        """The records with a break. Unchanged if it is already recorded."""
         record = BreakRecord(timeline=found.timeline, lsn=found.lsn, kind=found.kind)
         if record in self.breaks:
             return self
@@ -94,11 +95,11 @@ class ArchiveRecords(BaseModel):
 
 
 def read_records(store: ObjectStore, system_identifier: str) -> ArchiveRecords:
-    """What was recorded; nothing where nobody has recorded anything yet.
+    """The records. Empty if there are none yet.
 
     Raises:
-        UntrustedError: no trusted key signed it.
-        StoreError: it cannot be understood, or the store failed.
+        UntrustedError: no trusted key signed them.
+        StoreError: they cannot be parsed, or the store failed.
     """
     records, untrusted = _read(store, records_key(system_identifier))
     if untrusted is not None:
@@ -107,7 +108,8 @@ def read_records(store: ObjectStore, system_identifier: str) -> ArchiveRecords:
 
 
 def known_records(store: ObjectStore, system_identifier: str) -> tuple[ArchiveRecords, tuple[str, ...]]:
-    """What can be believed of the records, and a sentence where that is not all: a recovery does without the rest.
+    """The part of the records that can be used, and a sentence if that is not all of them. A recovery works without the
+    rest.
 
     Raises:
         StoreError: the store failed.
@@ -149,11 +151,11 @@ def _parsed(body: bytes, key: str) -> ArchiveRecords:
 def update_records(
     store: ObjectStore, system_identifier: str, change: Callable[[ArchiveRecords], ArchiveRecords]
 ) -> ArchiveRecords:
-    """Write what `change` makes of the records. It may be called several times, while others write too.
+    """Change the records. `change` may be called several times if other processes write at the same time.
 
     Raises:
-        UntrustedError: keys are pinned, and ours may not sign this.
-        StoreError: it cannot be understood, the store failed, or others wrote all the time.
+        UntrustedError: keys are pinned, and this host has no key that may sign them.
+        StoreError: they cannot be parsed, the store failed, or another process wrote at every attempt.
     """
     key = records_key(system_identifier)
     for _ in range(_ATTEMPTS):

@@ -1,10 +1,10 @@
-"""Where this receiver begins: the server's slot and timelines beside what the archive holds.
+"""Decides where a receiver begins, from the server's slot and timelines and from the archive.
 
-1. What the archive holds of the server's line decides what is wanted next; see `coverage.place_to_resume`.
-2. The server is asked whether it still has that. Where it has not, receiving goes on behind the gap only if somebody
-   said so, or if a base backup taken behind it makes the gap one of the past.
-3. What was archived last is asked for once more and compared, byte by byte where the server still has it: a server
-   whose files were put back to an earlier state is found out by that, whatever its LSNs say.
+1. What the archive has of the server's line decides which segment is needed next; see `coverage.place_to_resume`.
+2. The server is asked whether it still has that segment. If not, receiving continues after the gap only if the user
+   accepted the gap, or if a base backup was taken after it, so that no later recovery needs it.
+3. The segment archived last is received again, if the server still has it, and compared byte by byte. This detects a
+   server whose files were returned to an earlier state, whatever its LSNs are.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tmi_ops.wal.uploads import Joint
 
 @dataclass(frozen=True)
 class Beginning:
-    """The segment to begin with, on which line of timelines, and what the archive held.
+    """The first segment to receive, its line, the archive, and the server.
 
     `joint` is what the first segment must continue.
     """
@@ -46,30 +46,30 @@ class Beginning:
 
     @property
     def open_before(self) -> ArchivedPartial | None:
-        """The `.partial` that the store holds of the segment to begin with."""
+        """The partial of the first segment, if the archive has one."""
         partials = self.archive.partials.get(self.segment.timeline, ())
         return next((item for item in partials if item.segment == self.segment), None)
 
 
 @dataclass(frozen=True)
 class Place:
-    """A segment to begin with. `behind_a_gap`: WAL before it is missing from the archive, and not to be had."""
+    """A segment to begin with. `behind_a_gap`: the WAL before it is missing from the archive and the server."""
 
     segment: Segment
     behind_a_gap: bool = False
 
 
 def places_to_begin(covered: Coverage, slot_lsn: int, needed: Segment | None, *, accept_gap: bool) -> tuple[Place, ...]:
-    """The segments to begin with, the best first: the first of them that the server still has. Pure.
+    """The segments to begin with, best first. The first that the server still has is to be used. Pure.
 
     Args:
         slot_lsn: the slot's restart_lsn.
-        needed: where the WAL begins that the newest base backup on the line needs; None: there is no base backup.
-        accept_gap: somebody said that WAL which is gone is to be given up.
+        needed: the first segment that the newest base backup on the line needs. None: there is no base backup.
+        accept_gap: the user accepted a gap.
     """
     slot_begins = covered.first_missing(slot_lsn)
     if covered.end is None:
-        # Nothing is archived yet: from the newest base backup on, else from where the slot begins.
+        # Nothing is archived yet: begin at the newest base backup, or where the slot begins.
         segments = sorted({slot_begins, needed or slot_begins}, key=lambda segment: segment.start)
     else:
         segments = [covered.place_to_resume(slot_lsn)]
@@ -91,17 +91,18 @@ def find_beginning(
     *,
     accept_gap: bool = False,
 ) -> Beginning:
-    """Decide where receiving goes on; the slot is made where there is none, histories are archived on the way.
+    """Decide where receiving continues. Also creates the slot if there is none, and archives the timeline histories.
 
     Args:
         server_has: asks the server whether it can stream a segment.
-        accept_gap: give up WAL that the server no longer has, and go on behind it. A lost slot is made anew.
+        accept_gap: give up WAL that the server no longer has, and continue after it. A lost slot is created again.
 
     Raises:
-        SlotLostError: the server has given up the slot and nothing makes up for what it lost.
-        WalGoneError: the server has removed what the archive lacks, and nothing makes up for it.
-        WalConflictError: the server stands behind what the archive holds, or the archive has another history.
-        BackupError: a standby stands behind what the archive holds.
+        SlotLostError: the server invalidated the slot, `accept_gap` is false, and no base backup was taken after the
+            end of the archive.
+        WalGoneError: the server has removed WAL that the archive lacks, with the same two conditions.
+        WalConflictError: the primary is behind the archive, or the archive has another history of its timeline.
+        BackupError: a standby is behind the archive, or the slot keeps no WAL.
         DatabaseError, StoreError: the server or the store failed.
     """
     archive = list_wal(store, identity.system_identifier)
@@ -133,10 +134,10 @@ def find_beginning(
 
 
 def restarts_before(flushed: int, slot_lsn: int, *, from_standby: bool) -> int:
-    """The LSN before which the server may have been run with wal_level = minimal. Pure.
+    """The LSN before which the server may have run with wal_level = minimal. Pure.
 
-    A server does not start so while it has a slot, and one that was made since then begins at a checkpoint after it.
-    Slots of a standby say nothing of its primary.
+    A server that has a slot does not start with it, and a slot created later begins at a checkpoint after it. The slots
+    of a standby say nothing about its primary.
 
     Source: RestoreSlotFromDisk and ReplicationSlotReserveWal in src/backend/replication/slot.c.
     """
@@ -144,7 +145,7 @@ def restarts_before(flushed: int, slot_lsn: int, *, from_standby: bool) -> int:
 
 
 def read_line(connection: ReplicationConnection, store: ObjectStore, identity: SystemIdentity) -> Lineage:
-    """The server's timelines; the history of the newest one is archived, and of its ancestors where the server has it.
+    """The server's line. Archives the history of its timeline, and those of its ancestors that the server has.
 
     Raises:
         ReplicationError: the server does not have the history of its own timeline, or the connection broke.
@@ -163,7 +164,7 @@ def read_line(connection: ReplicationConnection, store: ObjectStore, identity: S
         except ReplicationError as error:
             if error.transient or timeline == identity.timeline:
                 raise
-            continue  # a restored server has not every ancestor's; its own history names them all
+            continue  # a restored server may lack those of ancestors; its own history names them all
         store_once(store, identity.system_identifier, history_name(timeline), found, None)
     return line
 
@@ -179,7 +180,7 @@ def _usable_slot(
     *,
     accept_gap: bool,
 ) -> tuple[ServerFacts, int]:
-    """With a slot that keeps WAL, and its restart_lsn."""
+    """The server's facts with a slot that keeps WAL, and the slot's restart_lsn. Creates the slot if necessary."""
     if server.slot is not None and server.slot.status == LOST:
         if not (accept_gap or _makes_up(needed, covered)):
             raise slot_lost(slot, covered.end)
@@ -199,7 +200,7 @@ def _with_slot(postgres: PostgresSettings, slot: str) -> tuple[ServerFacts, int]
 
 
 def _makes_up(needed: Segment | None, covered: Coverage) -> bool:
-    """Whether the newest base backup was taken after all that is archived, so that nothing new needs what is gone."""
+    """Whether the newest base backup was taken after the end of the archive, so that it does not need the lost WAL."""
     return needed is not None and needed.end > (covered.end or 0)
 
 
@@ -210,10 +211,11 @@ def _make_slot(connection: ReplicationConnection, slot: str, *, anew: bool) -> N
 
 
 def _compared_from(place: Place, covered: Coverage, server_has: Callable[[Segment], bool]) -> Segment:
-    """The last whole segment of the archive, where the server still has it: received again, it is compared."""
+    """The segment to receive first: the last archived one, to compare it, if the server still has it; otherwise that of
+    `place`."""
     last = Segment(place.segment.timeline, place.segment.start - place.segment.size, place.segment.size)
     if place.behind_a_gap or covered.end != place.segment.start or covered.reach(last.start) < last.end:
-        return place.segment  # an open segment is compared by itself
+        return place.segment  # a partial is compared when its segment is received
     if covered.line.timeline_at(last.start) != last.timeline or last.start < 0:
         return place.segment
     return last if server_has(last) else place.segment
@@ -238,7 +240,7 @@ def _refuse_to_go_back(
     connection: ReplicationConnection, archive: WalArchive, identity: SystemIdentity, server: ServerFacts
 ) -> None:
     newest = archive.newest_lsn(identity.timeline)
-    # Others may archive what the server wrote since it was asked.
+    # Other processes may have archived what the server wrote since `identity` was read.
     if newest is None or newest <= identity.flushed or newest <= identify(connection).flushed:
         return
     stands = (
@@ -256,7 +258,7 @@ def _refuse_to_go_back(
 
 
 def put_back(stands: str) -> WalConflictError:
-    """The error for a primary that is at an earlier state than the archive."""
+    """The error for a primary that is in an earlier state than the archive."""
     return WalConflictError(
         f"{stands} The server's files were returned to an earlier state (such as a snapshot or a copy of its volume), "
         "so it now writes different WAL under the same names.",
@@ -278,8 +280,9 @@ def _warn_of_younger_timelines(archive: WalArchive, line: Lineage, report: Repor
 
 
 def _needed_by_bases(store: ObjectStore, identity: SystemIdentity, line: Lineage, segment_size: int) -> Segment | None:
-    """Where the WAL behind the newest base backup of this cluster begins; None where there is no base backup."""
-    readable = list_backups(store, lambda _: None)  # another one must not keep WAL from being received
+    """The first segment needed to continue from this cluster's newest base backup on the line. None if there is no such
+    backup, or if it ends after the server's LSN."""
+    readable = list_backups(store, lambda _: None)  # an unreadable backup must not stop receiving
     stops = [
         (parse_lsn(entry.manifest.stop_lsn), entry.manifest.timeline)
         for entry in readable

@@ -1,4 +1,4 @@
-"""Segments that follow each other, kept as runs: a million of them take no more memory than a thousand. Pure."""
+"""Consecutive segments, kept as runs: a million of them take no more memory than a thousand. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tmi_ops.postgres.wal_files import Segment
 
 @dataclass(frozen=True)
 class ArchivedSegment:
-    """A whole segment in the archive; `size` is its stored bytes, None: it was not listed by itself. `seen`: by what
-    the object is known again."""
+    """A whole segment in the archive. `size` is its stored bytes; None: it comes from the index and was not listed.
+    `seen` identifies the object; see `chapters.seen_as`."""
 
     segment: Segment
     size: int | None
@@ -27,7 +27,7 @@ class ArchivedSegment:
 
 @dataclass(frozen=True)
 class Run:
-    """`count` whole segments of a timeline without a gap; `size` is the stored bytes of all."""
+    """`count` consecutive whole segments of a timeline. `size` is their stored bytes in total."""
 
     first: Segment
     count: int
@@ -46,7 +46,7 @@ class Run:
 
 
 class Segments(Sequence[ArchivedSegment]):
-    """The whole segments of one timeline, in the order of the WAL: first those of runs, then those that were listed."""
+    """The whole segments of one timeline, in WAL order: first those of the runs, then those that were listed."""
 
     def __init__(self, runs: Iterable[Run], listed: Sequence[ArchivedSegment] = ()) -> None:
         self._before = tuple(runs)
@@ -90,14 +90,14 @@ class Segments(Sequence[ArchivedSegment]):
 
 
 def runs_of(segments: Sequence[ArchivedSegment]) -> tuple[Run, ...]:
-    """The runs in segments of one timeline, which are in the order of the WAL."""
+    """The runs of segments of one timeline, which must be in WAL order."""
     if isinstance(segments, Segments):
         return segments.runs
     return merged(Run(item.segment, 1, item.size or 0) for item in segments)
 
 
 def merged(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """Runs in the order of the WAL, with those joined that follow each other."""
+    """Join consecutive runs. They must be in WAL order."""
     found: list[Run] = []
     first, count, size = None, 0, 0
     for run in runs:

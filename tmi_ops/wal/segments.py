@@ -1,6 +1,6 @@
-"""A whole segment on its way into the archive: stored only where it continues what lies there.
+"""Stores a whole segment, only if it continues what is archived.
 
-Who receives and who pushes ask here, so that a segment of another history is refused in the same way by both.
+The receiver and `wal push` both use this, so that both refuse a segment of another history in the same way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tmi_ops.wal.stored_file import OWN_TIMELINE, WalConflictError, conflict, fa
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A segment that is in the archive: how it ends or begins, and the SHA-256 of its plain bytes (None: not known)."""
+    """An adjacent segment: its links, and the SHA-256 of its uncompressed bytes (None: not known)."""
 
     segment: Segment
     links: Links
@@ -32,17 +32,17 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class CheckedSegment:
-    """A segment that may be stored. `breaks`: the places in it that no replay passes."""
+    """A segment that may be stored. `breaks`: the points in it that no replay can pass."""
 
     as_neighbour: Neighbour
     breaks: tuple[Break, ...]
 
 
 def look_at_segment(store: ObjectStore, system_identifier: str, segment: Segment) -> Neighbour | None:
-    """A whole segment of the archive by its metadata; by its content where the metadata says nothing of its records.
+    """Read the links of a whole archived segment from its metadata, or from its content if the metadata has none.
 
     Returns:
-        None where it is not there.
+        None if the segment is not archived.
 
     Raises:
         StoreError: the store failed.
@@ -57,7 +57,7 @@ def look_at_segment(store: ObjectStore, system_identifier: str, segment: Segment
         except OpsError as error:
             if error.transient:
                 raise
-            return Neighbour(segment, links, sha256)  # encrypted, and the key is not here; or damaged
+            return Neighbour(segment, links, sha256)  # damaged, or encrypted without the key at hand
         links = links_from(read_records(content, levels=False), levels_read=False)
     return Neighbour(segment, links, sha256)
 
@@ -71,12 +71,12 @@ def check_segment(
     levels: bool,
     may_break: bool = False,
 ) -> CheckedSegment:
-    """See that a whole segment is what its name says, and continues the one before it.
+    """Check that a whole segment is what its name says, and that it continues the one before it.
 
     Args:
-        before: the segment before it on its line; None: there is none, or it is not known.
+        before: the segment before it on its line. None: there is none, or it is not known.
         levels: whether to look for changes of wal_level.
-        may_break: it need not continue `before`; a break is told then.
+        may_break: it need not continue `before`. If it does not, the result has a break.
 
     Raises:
         IntegrityError: the bytes are not that segment.
@@ -96,20 +96,20 @@ def check_segment(
 
 
 def minimal_breaks(segment: Segment, links: Links) -> list[Break]:
-    """Where the server was restarted with wal_level = minimal, of a segment whose changes of it are known."""
+    """The breaks where the server was restarted with wal_level = minimal. Empty if the changes of it are not known."""
     return [Break(segment.timeline, item.lsn, "minimal") for item in links.levels or () if item.level == "minimal"]
 
 
 def put_segment(
     store: ObjectStore, system_identifier: str, content: bytes | bytearray, checked: CheckedSegment
 ) -> bool:
-    """Store a segment, with what its records say in the object's metadata. May be repeated with the same bytes.
+    """Store a segment with its links in the object's metadata. May be repeated with the same bytes.
 
     Returns:
         Whether it was new to the archive.
 
     Raises:
-        WalConflictError: the archive holds other bytes under its name; they were left as they are.
+        WalConflictError: the archive has different bytes under its name; they were left as they are.
         StoreError: the store failed.
     """
     segment, links, sha256 = checked.as_neighbour.segment, checked.as_neighbour.links, checked.as_neighbour.sha256
@@ -119,10 +119,10 @@ def put_segment(
 def require_same_beginning(
     store: ObjectStore, system_identifier: str, segment: Segment, content: bytes | bytearray
 ) -> None:
-    """See that a whole segment begins with what the archive's `.partial` of it holds, where there is one.
+    """Check that a whole segment begins with the bytes of its partial, if the archive has one.
 
     Raises:
-        WalConflictError: it begins otherwise: the archived commits of that one would be lost.
+        WalConflictError: it does not: the commits in the partial would be lost.
         StoreError: the store failed.
     """
     found = find_open(store, system_identifier, segment)
@@ -137,7 +137,7 @@ def require_same_beginning(
 
 
 def _does_not_continue(segment: Segment, before: Neighbour, links: Links) -> WalConflictError:
-    """The error for WAL of another history that follows by its name alone."""
+    """The error for WAL of another history, which continues the archive by its name only."""
     named = "no record" if not links.prev else f"the record at {format_lsn(links.prev)}"
     last = "unknown" if before.links.last is None else format_lsn(before.links.last)
     return WalConflictError(

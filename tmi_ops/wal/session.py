@@ -1,7 +1,7 @@
-"""One replication connection's worth of receiving: from where the archive ends, over every change of timeline.
+"""A session: receiving over one replication connection, from the end of the archive on and across timeline switches.
 
-Nothing is told to the server before the store holds it, so a session may break anywhere: the next one goes on from the
-store and the slot alone.
+No LSN is confirmed to the server before the store has the WAL, so a session may end anywhere: the next one continues
+from the store and the slot alone.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from tmi_ops.wal.uploads import Uploads
 
 PARTIAL_EVERY_S = 5.0
 FEEDBACK_EVERY_S = 2.0
-# With synchronous commits: for how much of a put's own time, and how long at most, those that come at the same time are
-# waited for, so that they share one.
+# With synchronous commits, a put waits for concurrent commits so that they share it: for this fraction of the duration
+# of a put, at most this many seconds.
 GATHERED_FOR, GATHERED_AT_MOST_S = 0.25, 0.005
 _TICK_S = 0.25
-NOTHING = 0  # as an LSN that is confirmed
+NOTHING = 0  # the LSN that confirms nothing
 
 
 @dataclass(frozen=True)
 class ReceiverOptions:
-    """What is wanted of the stream.
+    """Options of a session.
 
-    `partial_every` in seconds: how old the archive may be beyond the last whole segment. `until`: an LSN at which to
-    stop; None goes on for ever.
+    `partial_every`: how many seconds the archive may lag behind within the open segment. `until`: the LSN at which to
+    stop. None: never stop.
     """
 
     slot: str
@@ -59,13 +59,13 @@ class ReceiverOptions:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What all sessions of one receiver work for, and whom they tell.
+    """What all sessions of one receiver share.
 
     Args:
         stop: ends the session when it is set.
-        check: raises once the receiver may write no more.
-        on_break: told of a place that no replay passes, before the server is told that its WAL is safe.
-        on_timeline: told of a timeline that is followed from now on; answers whether the server is a standby.
+        check: raises once the receiver may no longer write.
+        on_break: called with every break, before its WAL is confirmed to the server.
+        on_timeline: called with a timeline that is followed from now on. Returns whether the server is a standby.
     """
 
     store: ObjectStore
@@ -79,7 +79,7 @@ class Assignment:
 
 
 class Session:
-    """Receives into `uploads` until stopped, until `options.until` is stored, or until something breaks."""
+    """Receives into `uploads` until it is stopped, `options.until` is stored, or an error occurs."""
 
     def __init__(
         self, connection: ReplicationConnection, uploads: Uploads, beginning: Beginning, assignment: Assignment
@@ -100,7 +100,7 @@ class Session:
         self._awaits_answer = False
         self._fed_back = 0
         self._fed_back_at = self._partial_at = time.monotonic()
-        # With synchronous commits: since when WAL waits for a put, and how long one takes.
+        # With synchronous commits: since when WAL waits for a put, and how long a put takes.
         self._waits_since: float | None = None
         self._put_s = 0.0
 
@@ -109,7 +109,7 @@ class Session:
 
         Raises:
             WalConflictError: the archive holds another history.
-            OpsError: the server or the store failed; `transient` says whether going on later is worthwhile.
+            OpsError: the server or the store failed. `transient` says whether a retry may succeed.
         """
         self._expect_older_partial(self._beginning.segment)
         segment = self._beginning.segment
@@ -126,7 +126,7 @@ class Session:
             ) from error
 
     def _receive_timeline(self, segment: Segment, phase: Phase) -> Segment | None:
-        """Receive one timeline from a segment on; where the next one begins, None when it is enough."""
+        """Receive one timeline from a segment on. Returns the segment where the next one begins; None: stop here."""
         self._progress.timeline = segment.timeline
         start_streaming(self._connection, self._options.slot, segment.start, segment.timeline)
         opened = self._receive(OpenSegment(segment), phase)
@@ -144,7 +144,7 @@ class Session:
         return self._change_timeline(opened, *following)
 
     def _receive(self, opened: OpenSegment, phase: Phase) -> OpenSegment:
-        """Until the server ends this timeline or it is enough; what is open then is given back."""
+        """Receive until the server ends this timeline or the session is to stop. Returns the open segment."""
         while not self._is_enough():
             self._tend(opened)
             if not self._uploads.has_room:
@@ -183,16 +183,17 @@ class Session:
             self._progress.keepalive(keepalive.server_end, keepalive.sent_at, asked_for=self._awaits_answer)
         self._awaits_answer = False
         if keepalive.reply_requested:
-            # Perhaps the server shuts down: it waits until we hold everything.
+            # The server may be shutting down: it waits until all WAL is confirmed.
             self._partial_at = -math.inf
             self._feed_back()
 
     def _vouches(self, opened: OpenSegment) -> bool:
-        """Whether the server's clock says something of the present: a standby's says nothing of its primary."""
+        """Whether messages on this timeline say something about the present. Those of a standby do not: it does not
+        know what its primary has flushed."""
         return self._newest_timeline == opened.segment.timeline and not self._from_standby
 
     def _count(self, durable: int) -> None:
-        """Take in what arrived in the store. A break is recorded before the server is told that its WAL is safe."""
+        """Record what is stored. A break is recorded before its WAL is confirmed to the server."""
         while self._uploads.breaks:
             self._assignment.on_break(self._uploads.breaks.pop(0))
         self._progress.stored(durable)
@@ -201,7 +202,7 @@ class Session:
         self._progress.segments = self._segments_before + self._uploads.segments_stored
 
     def _tend(self, opened: OpenSegment) -> None:
-        """What is due: count what arrived in the store, tell the server, store the open segment."""
+        """Do what is due: record what is stored, put the open segment, and send feedback to the server."""
         self._assignment.check()
         was_busy = not self._uploads.partial_is_free
         self._count(self._uploads.durable())
@@ -211,7 +212,7 @@ class Session:
             self._put_partial(opened)
         late = time.monotonic() - self._fed_back_at >= FEEDBACK_EVERY_S
         if self._progress.durable > self._fed_back or late:
-            # One question at a time, so that it is known after what an answer was given.
+            # Only one request for a reply at a time, so that it is known which one a reply answers.
             self._feed_back(reply_requested=late and not self._awaits_answer)
 
     def _partial_is_due(self, opened: OpenSegment) -> bool:
@@ -236,7 +237,7 @@ class Session:
         self._uploads.partial(opened)
 
     def _patience(self, opened: OpenSegment) -> float:
-        """Seconds to wait for a message, at most."""
+        """The maximum number of seconds to wait for a message."""
         if opened.end <= self._progress.durable:
             return _TICK_S
         if self._waits_since is not None:
@@ -245,7 +246,8 @@ class Session:
         return min(_TICK_S, max(due, 0.01))
 
     def _wait_for_room(self) -> None:
-        """The store is slower than the server: leave the rest to TCP, but keep the server assured that we live."""
+        """Do not read while the store is slower than the server: TCP then holds it back. `_tend` still sends
+        feedback."""
         time.sleep(0.01)
 
     def _feed_back(self, *, reply_requested: bool = False) -> None:
@@ -261,12 +263,12 @@ class Session:
         )
 
     def _close(self, opened: OpenSegment) -> None:
-        """Store what is here, tell the server, and leave."""
+        """Store everything received and confirm it to the server."""
         self._store_all(opened)
         try:
             self._feed_back()
         except OpsError:
-            return  # it learns next time; the store holds the bytes
+            return  # the WAL is stored; the next session confirms it
 
     def _store_all(self, opened: OpenSegment) -> None:
         self._uploads.drain()
@@ -275,7 +277,7 @@ class Session:
         self._count(self._uploads.drain())
 
     def _change_timeline(self, opened: OpenSegment, timeline: int, begins: int) -> Segment:
-        """Close the old timeline's last segment where the new one begins; there receiving goes on."""
+        """Store the last segment of the old timeline. Returns the segment where receiving continues on the new one."""
         self._store_all(opened)
         self._assignment.report.note(
             f"Timeline {opened.segment.timeline} ended at {format_lsn(begins)}; continuing with timeline {timeline}"
@@ -287,7 +289,7 @@ class Session:
         return segment_at(timeline, begins, opened.segment.size)
 
     def _expect_older_partial(self, segment: Segment) -> None:
-        """What the archive has of an open segment stays until as much was received, and the same."""
+        """Keep an existing partial of the first segment until the same bytes were received."""
         if self._beginning.open_before is None:
             return
         found = find_open(self._assignment.store, self._system_identifier, segment)

@@ -1,4 +1,4 @@
-"""The replication slot: what it keeps for us, how long the server will, and the errors when it no longer does."""
+"""The replication slot: what the server keeps for it, how much more it can keep, and the errors once it is lost."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tmi_ops.postgres.sizes import shown_size
 from tmi_ops.postgres.wal_files import Segment, format_lsn, parse_lsn
 from tmi_ops.settings import PostgresSettings, Settings
 
-# What every environment's slot was called once. Two that shared it each moved it past what the other lacked.
+# The slot of all environments in earlier releases. Two that shared it each advanced it past WAL that the other lacked.
 SHARED_SLOT = "tmi_ops"
 STANDBY_NAME = "tmi_ops"
 LOST = "lost"
 _MEGABYTE = 1 << 20
-# The words of `ANY 2 (a, "b-c", *)`, the keywords among them.
+# The words of `ANY 2 (a, "b-c", *)`, including the keywords.
 _NAMES = re.compile(r'"((?:[^"]|"")*)"|([^\s,()"]+)')
 
 
 class SlotLostError(BackupError):
-    """The server gave up the slot, so it no longer keeps the WAL that the archive lacks."""
+    """The server invalidated the slot, so it no longer keeps the WAL that the archive lacks."""
 
     default_code = Code.SLOT_LOST
 
@@ -37,10 +37,11 @@ class WalGoneError(BackupError):
 
 @dataclass(frozen=True)
 class SlotFacts:
-    """A slot as the server sees it. Sizes in bytes.
+    """A slot as the server reports it. Sizes in bytes.
 
-    `kept` is how far the oldest WAL kept for it lies behind. `left` is how much more can be written before the slot is
-    in danger of being lost; None: without limit. `status` is the server's word: reserved, extended, unreserved, lost.
+    `kept` is how far the oldest WAL kept for it is behind the server. `left` is how much more WAL can be written before
+    the slot is in danger of being lost (safe_wal_size); None: unlimited. `status` is its wal_status: reserved,
+    extended, unreserved, lost.
     """
 
     name: str
@@ -53,10 +54,10 @@ class SlotFacts:
 
 @dataclass(frozen=True)
 class ServerFacts:
-    """What the server says around the slot; `slot` is None when it has none of that name.
+    """The server's state that concerns the slot. `slot` is None if there is none of that name.
 
-    `keep_limit` is max_slot_wal_keep_size in bytes, None when unlimited. `synchronous` says whether commits wait for a
-    standby named as we are, or for any.
+    `keep_limit` is max_slot_wal_keep_size in bytes; None: unlimited. `synchronous` says whether
+    synchronous_standby_names has our name or `*`, so that commits may wait for us.
     """
 
     slot: SlotFacts | None
@@ -67,7 +68,8 @@ class ServerFacts:
 
 
 def slot_name(settings: Settings) -> str:
-    """The slot of one environment's archive in one store: `tmi_ops_production_1a2b3c4d`. No two archives share one."""
+    """The slot of one environment's archive in one store, such as `tmi_ops_production_1a2b3c4d`. No two archives share
+    a slot."""
     store = settings.store
     top = store.bucket or str(store.directory or "")
     place = "\n".join((store.public_endpoint, top, store.prefix, settings.environment))
@@ -76,7 +78,7 @@ def slot_name(settings: Settings) -> str:
 
 
 def read_our_server(settings: Settings) -> ServerFacts:
-    """As `read_server`, of this environment's slot; of the one that all shared once, where there is no other yet.
+    """Like `read_server`, for this environment's slot; for the shared slot of earlier releases if there is none.
 
     Raises:
         DatabaseError: as `read_server`.
@@ -86,10 +88,10 @@ def read_our_server(settings: Settings) -> ServerFacts:
 
 
 def adopt_slot(postgres: PostgresSettings, old: str, new: str) -> bool:
-    """Have a slot go on under a new name: what it keeps is kept. Where it is in use nothing is done.
+    """Rename a slot by copying it, so that the WAL it keeps stays. Does nothing if it is in use or keeps no WAL.
 
     Returns:
-        Whether there was one to adopt.
+        Whether the slot was renamed.
 
     Raises:
         DatabaseError: the server refused, or could not be reached.
@@ -108,10 +110,10 @@ def adopt_slot(postgres: PostgresSettings, old: str, new: str) -> bool:
 
 
 def read_server(postgres: PostgresSettings, slot: str) -> ServerFacts:
-    """Ask the server about the slot and what bears on it. PostgreSQL 13 and later.
+    """Read the slot and the settings that concern it. PostgreSQL 13 and later.
 
     Raises:
-        DatabaseError: it could not be reached or refused.
+        DatabaseError: the server could not be reached or refused.
     """
     with connect(postgres) as connection:
         row = connection.execute(
@@ -138,15 +140,13 @@ def read_server(postgres: PostgresSettings, slot: str) -> ServerFacts:
 
 
 def waits_for_us(standby_names: str) -> bool:
-    """Whether synchronous_standby_names lets commits wait for us, by our name or for any. As the server compares them:
-    case does not matter, quotes neither.
-    """
+    """Whether synchronous_standby_names has our name or `*`. Case and quotes do not matter, as in the server."""
     names = {(quoted.replace('""', '"') or bare).lower() for quoted, bare in _NAMES.findall(standby_names)}
     return not names.isdisjoint({STANDBY_NAME, "*"})
 
 
 def slot_warnings(facts: ServerFacts) -> list[str]:
-    """What a person should change about the slot before it hurts."""
+    """Warnings about the slot, each with what to change."""
     warnings = []
     if facts.keep_limit is None:
         warnings.append(
@@ -165,7 +165,7 @@ def slot_warnings(facts: ServerFacts) -> list[str]:
 
 
 def slot_lost(slot: str, archived: int | None) -> SlotLostError:
-    """The error for a slot that the server has invalidated."""
+    """The error for a slot that the server has invalidated. `archived`: the LSN where the archive ends."""
     reach = f" The archive ends at {format_lsn(archived)}." if archived else ""
     return SlotLostError(
         f"The server invalidated the replication slot {slot}: without a receiver, the WAL it kept exceeded "
@@ -178,7 +178,7 @@ def slot_lost(slot: str, archived: int | None) -> SlotLostError:
 
 
 def wal_gone(segment: Segment) -> WalGoneError:
-    """The error for WAL that the archive needs next and the server no longer has."""
+    """The error for the next WAL that the archive needs and the server no longer has."""
     return WalGoneError(
         f"The server has removed WAL that the archive lacks: from {segment.name} ({format_lsn(segment.start)}) on.",
         detail="The archive is intact, and nothing was skipped.",

@@ -1,7 +1,7 @@
-"""One WAL file as an object: zstd with checksums, encrypted where the store is, its facts in the object's metadata.
+"""A WAL file as an object: zstd with checksums, encrypted if the store is, with its facts in the object's metadata.
 
-The metadata carries what can be known only from plain bytes, so that a backup host without the private key can still
-tell whether two objects hold the same WAL.
+The metadata has what can be computed only from unencrypted bytes, so that a backup host without the private key can
+still see whether two objects hold the same WAL.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ OWN_TIMELINE = (
     "start a new timeline on this server: stop it, create the file standby.signal in its data directory, start it "
     "and run SELECT pg_promote(); then start the receiver again and take a base backup"
 )
-# Packed and encrypted, a segment that cannot be compressed is a little larger than it is.
+# A segment that cannot be compressed grows a little when it is packed and encrypted.
 LARGEST_STORED = LARGEST_SEGMENT + (LARGEST_SEGMENT >> 4)
 
 
 class WalConflictError(ObjectExistsError):
-    """The archive holds other WAL under the same name: two histories of one timeline."""
+    """The archive has different WAL under the same name: two histories of one timeline."""
 
     default_code = Code.WAL_CONFLICT
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What the metadata says of the plain file; a field is None where the metadata was lost on the way.
+    """The facts about an uncompressed file in its object's metadata. A field is None if the metadata lacks it.
 
     Sizes in bytes. `end_lsn` is the first LSN that the file does not hold.
     """
@@ -60,17 +60,17 @@ class FileFacts:
 
 
 def facts_of(head: ObjectHead) -> FileFacts:
-    """What an object's metadata says of its plain file."""
+    """The facts in an object's metadata."""
     return _facts(head.metadata)
 
 
 def sha256_of(metadata: Mapping[str, str]) -> str | None:
-    """What an object's metadata says of its plain file's SHA-256."""
+    """The SHA-256 of the uncompressed file, from an object's metadata."""
     return _facts(metadata).sha256
 
 
 def compressed(plain: bytes | bytearray | memoryview) -> bytes:
-    """One zstd frame with its own checksum. Frames may follow each other in one object."""
+    """Compress into one zstd frame with a checksum. An object may have several frames."""
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)
 
 
@@ -83,17 +83,18 @@ def store_once(
     more: Mapping[str, str] | None = None,
     sha256: str | None = None,
 ) -> bool:
-    """Store a file that never changes: a whole segment, a history. May be repeated with the same bytes.
+    """Store a file that never changes: a whole segment or a history. May be repeated with the same bytes.
 
     Args:
-        more: metadata beside the file's facts.
-        sha256: of the content, where it is known already.
+        more: metadata besides the file's facts.
+        sha256: the SHA-256 of the content, if it is already known.
 
     Returns:
         Whether it was new to the archive.
 
     Raises:
-        WalConflictError: the archive holds other bytes under this name; they were left as they are.
+        WalConflictError: the archive has different bytes under this name, or bytes that cannot be compared; they were
+            left as they are.
         StoreError: the store failed.
     """
     key = file_key(system_identifier, name)
@@ -110,12 +111,12 @@ def store_once(
 
 
 def load(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, FileFacts]:
-    """Read a file whole and check its size and SHA-256.
+    """Read a whole file and check its size and SHA-256.
 
     Raises:
         ObjectMissingError: the archive has no such file.
         IntegrityError: it is not what was stored.
-        StoreError: the store failed, or the private key is missing or another's.
+        StoreError: the store failed, or the private key is missing or does not fit.
     """
     plain, head = load_object(
         store, system_identifier, name, LARGEST_HISTORY if name.endswith(HISTORY_SUFFIX) else LARGEST_SEGMENT
@@ -124,10 +125,10 @@ def load(store: ObjectStore, system_identifier: str, name: str) -> tuple[bytes, 
 
 
 def load_object(store: ObjectStore, system_identifier: str, name: str, most: int) -> tuple[bytes, ObjectHead]:
-    """As `load`, of any object by its name: a piece of an open segment, too.
+    """Like `load`, for any object by its name, including a piece of a partial.
 
     Args:
-        most: bytes that it may unpack to.
+        most: the maximum number of bytes that it may unpack to.
     """
     key = file_key(system_identifier, name)
     with _explained(name):
@@ -155,7 +156,7 @@ def wal_damaged(problem: str) -> IntegrityError:
 
 
 def conflict(name: str) -> WalConflictError:
-    """The error for two histories under one name."""
+    """The error for two histories under the same name."""
     return WalConflictError(
         f"The archive has different WAL under the name {name} than this server: two servers wrote the same timeline, "
         "or this server's files were returned to an earlier state without a new timeline.",
@@ -168,7 +169,7 @@ def _require_same(store: ObjectStore, key: str, found: ObjectHead, facts: FileFa
     there = facts_of(found).sha256
     name = key.rpartition("/")[2]
     if there is None:
-        # The metadata was lost, for example on a copy of the bucket: then only the content can tell.
+        # The metadata is lost, for example in a copy of the bucket: compare the content.
         body, _ = get_single(store, key)
         try:
             plain = decompressed(unsealed(store, key, body), name, facts.size or LARGEST_SEGMENT)
@@ -193,7 +194,7 @@ def _facts(metadata: Mapping[str, str]) -> FileFacts:
 
 
 def decompressed(packed: bytes, name: str, limit: int) -> bytes:
-    """All frames of an object; never more than one byte beyond `limit`.
+    """Unpack all frames of an object, to at most `limit` + 1 bytes.
 
     Raises:
         IntegrityError: they are damaged.
@@ -208,7 +209,7 @@ def decompressed(packed: bytes, name: str, limit: int) -> bytes:
 
 @contextlib.contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Of damage inside the block, say that the WAL file `name` has it."""
+    """Turn an IntegrityError inside the block into one that names the WAL file `name`."""
     try:
         yield
     except IntegrityError as error:

@@ -1,7 +1,7 @@
-"""WAL on its way into the store: several segments at once, and up to where everything has arrived.
+"""Uploads WAL, several segments at once, and knows up to which LSN the store has everything.
 
-An open segment goes in pieces as it grows (see `open_upload.py`), which are removed once it is stored whole. The
-durable LSN moves in the order of the WAL only: what arrived behind a segment still on its way does not count yet.
+The open segment is uploaded in pieces as it grows (see `open_upload.py`); these are removed once the whole segment is
+stored. The durable LSN advances in WAL order only: a segment that is stored before an earlier one does not count yet.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ WAITING_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class Joint:
-    """Where received WAL meets the archive.
+    """Where received WAL joins the archive.
 
     Args:
-        before: the archived segment that the first one received must continue; None: there is none.
-        may_break: it need not, if somebody said so.
-        restarts_before: the LSN before which the server may have been restarted without us, with other settings.
+        before: the archived segment that the first received one must continue. None: there is none.
+        may_break: the first received segment need not continue `before`.
+        restarts_before: the LSN before which the server may have been restarted, while no receiver was connected, with
+            other settings.
     """
 
     before: Neighbour | None = None
@@ -55,9 +56,9 @@ class _Stored:
 
 
 class Uploads:
-    """For one thread, which hands WAL over in order and asks how far it is durable.
+    """Used by one thread, which hands over WAL in order and asks how far it is durable.
 
-    `wake` is a file descriptor that becomes readable when something has arrived in the store (or failed to).
+    `wake` is a file descriptor that becomes readable when a put has ended or failed.
     """
 
     def __init__(
@@ -73,9 +74,9 @@ class Uploads:
         self._before: Future[Neighbour | None] = Future()
         self._before.set_result(joint.before)
         self._is_joined = False
-        # The piece of an open segment that is on its way.
+        # The piece of an open segment that is being put.
         self._partial: tuple[OpenUpload, Future[StoredPiece]] | None = None
-        # The segment of which pieces may lie in the store; they are removed when it is there whole.
+        # The segment whose pieces may be in the store. They are removed once it is stored whole.
         self._open: OpenUpload | None = None
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="wal-segment")
         self._partials = ThreadPoolExecutor(1, thread_name_prefix="wal-partial")
@@ -84,29 +85,29 @@ class Uploads:
         os.set_blocking(self.wake, False)
         os.set_blocking(self._waker, False)
         self.segments_stored = 0
-        # Of what is durable: the newest commit, and the places that no replay passes.
+        # The newest commit and the breaks in the durable WAL.
         self.newest_commit: datetime | None = None
         self.breaks: list[Break] = []
 
     @property
     def has_room(self) -> bool:
-        """Whether another whole segment may be handed over; otherwise wait for one to arrive."""
+        """Whether another whole segment may be handed over. If not, wait until one is stored."""
         return len(self._segments) < self._room
 
     @property
     def partial_is_free(self) -> bool:
-        """Whether no piece of an open segment is on its way."""
+        """Whether no piece of an open segment is being put."""
         return self._partial is None
 
     def expect_partial(self, found: StoredOpen) -> None:
-        """Say what the store holds of an open segment from before."""
+        """Set the partial that the store already has of a segment."""
         self._open = self._upload_of(found.segment, found)
 
     def segment(self, segment: Segment, content: bytearray) -> None:
-        """Hand over a whole segment; `content` must not change any more.
+        """Hand over a whole segment. `content` must not change afterwards.
 
         Raises:
-            WalConflictError: the store has another beginning of it.
+            WalConflictError: the segment does not begin with the partial in the store.
         """
         opened = self._open if self._open is not None and self._open.segment == segment else None
         if opened is not None:
@@ -118,14 +119,14 @@ class Uploads:
         self._segments.append((segment, content, future))
 
     def used(self) -> bytearray | None:
-        """The memory of a segment that is stored, for another one; None: there is none."""
+        """The buffer of a segment that is stored, to be reused. None: there is none."""
         return self._used.pop() if self._used else None
 
     def partial(self, opened: OpenSegment) -> None:
-        """Have what is new of the open segment stored. Not while another piece is on its way.
+        """Put the new bytes of the open segment. Must not be called while another piece is being put.
 
         Raises:
-            WalConflictError: the store has another beginning of it.
+            WalConflictError: the segment does not begin with the partial in the store.
         """
         if self._open is None or self._open.segment != opened.segment:
             self._open = self._upload_of(opened.segment, None)
@@ -137,7 +138,7 @@ class Uploads:
             self._partial = (self._open, future)
 
     def durable(self) -> int:
-        """The LSN before which the store holds everything.
+        """The LSN before which the store has all WAL.
 
         Raises:
             OpsError: WAL could not be stored.
@@ -169,7 +170,7 @@ class Uploads:
         return self._durable
 
     def drain(self) -> int:
-        """Wait until everything handed over is stored.
+        """Wait until everything handed over is stored. Returns the durable LSN.
 
         Raises:
             OpsError: it could not be stored.
@@ -181,7 +182,7 @@ class Uploads:
         return self.durable()
 
     def close(self) -> None:
-        """Give up what waits; what is on its way ends first."""
+        """Cancel waiting uploads, and wait for those that have begun."""
         self._pool.shutdown(cancel_futures=True)
         self._partials.shutdown(cancel_futures=True)
         self._folds.shutdown(cancel_futures=True)
@@ -189,7 +190,7 @@ class Uploads:
         os.close(self._waker)
 
     def _write_chapter(self, segment: Segment) -> None:
-        """For the check of the archive; without it each segment is asked."""
+        """Write the segment's chapter. Errors are ignored: without it, a check of the archive makes more requests."""
         with suppress(OpsError):
             write_chapter(self._store, self._system_identifier, place_of(segment), segment.size)
 
@@ -212,7 +213,7 @@ class Uploads:
         try:
             checked = self._check(segment, content, ahead)
             if not self._is_joined:
-                # The first one may lie in the archive: nothing is stored behind it before it is seen to be the same.
+                # The first segment may already be archived: store nothing after it until it is known to be the same.
                 new = put_segment(self._store, self._system_identifier, content, checked)
                 self._is_joined = True
                 behind.set_result(checked.as_neighbour)
@@ -228,7 +229,7 @@ class Uploads:
         return _Stored(checked, new)
 
     def _check(self, segment: Segment, content: bytearray, ahead: Future[Neighbour | None]) -> CheckedSegment:
-        """Beside the one before it, which was checked already; where that one failed, this one does too."""
+        """Check a segment against the one before it, after that one was checked. If that failed, so does this one."""
         before = ahead.result()
         return check_segment(
             self._system_identifier,
@@ -254,10 +255,10 @@ class Uploads:
 def uploading(
     store: ObjectStore, system_identifier: str, durable: int, segment_size: int, joint: Joint = NO_JOINT
 ) -> Iterator[Uploads]:
-    """`Uploads` for the length of a `with` block.
+    """`Uploads` for the duration of a `with` block.
 
     Args:
-        durable: the LSN before which the store holds everything already.
+        durable: the LSN before which the store already has all WAL.
         segment_size: the server's wal_segment_size in bytes.
         joint: what the first segment must continue.
     """
