@@ -1,1 +1,1 @@
-"""Which backups and which WAL may go, why everything else stays, and removing them so that a crash harms nothing."""
+"""Retention: decides which backups and WAL to remove and why the rest is kept, and removes them crash-safely."""

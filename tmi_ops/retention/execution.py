@@ -1,10 +1,11 @@
-"""Carrying a plan out, so that a crash at any step leaves a store from which all that was to stay restores.
+"""Executes a plan. After a crash at any step, everything that was to be kept can still be restored.
 
-1. What builds upon a backup goes before it. Its manifest goes first: from then on it does not exist, and what a crash
-   leaves of it is swept like any half-made backup.
-2. WAL goes last, oldest first: no backup that still exists lacks it. The index of the archive is told before.
-3. Just before a manifest goes, the store is asked again: a hold or a lock that came since, or a new backup that builds
-   upon it, keeps it, all it builds upon and the cluster's WAL.
+1. Backups that depend on a backup are removed before it. Its manifest is removed first: the backup then no longer
+   exists, and what a crash leaves of it is removed like any half-made backup.
+2. WAL is removed last, oldest first, so that no existing backup lacks WAL. It is taken out of the archive's index
+   before.
+3. New backups are looked for before the first removal, holds and locks before each removal. A backup that has a new
+   hold or lock, or on which a new backup depends, stays, with its chain and the cluster's WAL.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tmi_ops.wal.index import withdraw
 
 @dataclass(frozen=True)
 class Spared:
-    """Something the plan removes that stays after all, and why."""
+    """Something that the plan removes but that was kept, and why."""
 
     what: str
     because: str
@@ -36,7 +37,7 @@ class Spared:
 
 @dataclass
 class RetentionResult:
-    """What was done. `freed` in bytes; `spared` is what stayed although the plan removes it."""
+    """What was removed. `freed` is in bytes. `spared` is what was kept although the plan removes it."""
 
     backups: int = 0
     wal_files: int = 0
@@ -47,10 +48,10 @@ class RetentionResult:
 
 
 def execute_retention(plan: RetentionPlan, store: ObjectStore, report: Report) -> RetentionResult:
-    """Remove what the plan says. May be repeated, also after a crash.
+    """Remove what the plan says. May be repeated, including after a crash.
 
     Raises:
-        StoreError: the store failed; what was not removed yet is whole.
+        StoreError: the store failed; what was not removed yet is intact.
     """
     result = RetentionResult()
     standing = _built_upon_since(plan, store)
@@ -84,7 +85,7 @@ def execute_retention(plan: RetentionPlan, store: ObjectStore, report: Report) -
 
 
 def _built_upon_since(plan: RetentionPlan, store: ObjectStore) -> dict[str, str]:
-    """Backups that one taken since the plan was made builds upon."""
+    """The backups on which a backup taken after the plan was made depends, each with the reason to keep it."""
     known = {decision.backup.backup_id for decision in (*plan.kept, *plan.removed)}
     standing: dict[str, str] = {}
     if not any(decision.backup.kind == "base" for decision in plan.removed):

@@ -1,4 +1,4 @@
-"""What retention decides upon: every backup, hold and WAL file of an environment, each reduced to what matters."""
+"""The facts for retention: every backup, hold and WAL file of an environment, reduced to what matters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VerificationState = Literal["proven", "failed", "not proven"]
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a person wants a backup kept, whatever the policy says."""
+    """A hold on a backup, with the reason that a person gave."""
 
     backup_id: str
     reason: str
@@ -29,10 +29,10 @@ class Hold:
 class Backup:
     """A backup that exists.
 
-    `subject`: what it is of; the policy counts within one. `taken_at`: when it was taken, as its manifest has it.
-    `stored_at`: when the store got its manifest, by the store's clock; in a copied bucket that is when it was copied.
-    `chain`: the backups it builds upon. `size`: stored bytes of its folder. A base backup has its cluster, timeline and
-    LSNs too.
+    `subject`: the database or cluster; the policy counts per subject. `taken_at`: when it was taken, from its manifest.
+    `stored_at`: when its manifest was stored, by the store's clock; in a copied bucket, when it was copied. `chain`:
+    the backups it depends on. `size`: stored bytes of its folder. A base backup also has its cluster, timeline and
+    LSNs.
     """
 
     backup_id: str
@@ -53,13 +53,14 @@ class Backup:
 
     @property
     def here_since(self) -> datetime:
-        """The later of both: nothing goes for its age before it has been here as long."""
+        """The later of `taken_at` and `stored_at`. A backup must have been in the store for the recovery window before
+        it is too old to keep."""
         return max(self.taken_at, self.stored_at or self.taken_at)
 
 
 @dataclass(frozen=True, slots=True)
 class WalFile:
-    """A segment, a piece of an open one, or what tells of some: of a timeline the bytes from LSN `start` to `end`."""
+    """A segment, a piece of a partial, or a chapter. It concerns the WAL of a timeline from LSN `start` to `end`."""
 
     key: str
     size: int
@@ -70,17 +71,17 @@ class WalFile:
 
     @property
     def segment(self) -> Segment:
-        """What it is of, where it is whole."""
+        """The segment; valid only if `is_whole`."""
         return Segment(self.timeline, self.start, self.end - self.start)
 
     @property
     def is_open(self) -> bool:
-        """Whether it is of an open segment: it is superseded once that is there whole."""
+        """Whether it belongs to a partial, which is superseded once the whole segment is archived."""
         return PARTIAL_SUFFIX in self.key
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is a segment."""
+        """Whether it is a whole segment."""
         return SEGMENT_NAME.fullmatch(self.key.rpartition("/")[2].removesuffix(SUFFIX)) is not None
 
 
@@ -95,7 +96,7 @@ class ClusterWal:
 
 @dataclass(frozen=True, slots=True)
 class HalfMade:
-    """A folder without a manifest: it is no backup. `touched_at`: when anything was last stored in it."""
+    """A folder without a manifest, so not a backup. `touched_at`: when anything was last stored in it."""
 
     backup_id: str
     size: int
@@ -105,9 +106,10 @@ class HalfMade:
 
 @dataclass(frozen=True)
 class RetentionFacts:
-    """Everything retention knows. `store_now` is the store's own clock; `newest_at` when it last got a backup or WAL.
+    """Everything that retention knows. `store_now`: the time by the store's clock. `newest_at`: when the newest backup
+    or WAL was stored.
 
-    Complete by construction: where anything could not be read there are no facts.
+    Always complete: if anything cannot be read, there are no facts.
     """
 
     backups: tuple[Backup, ...]

@@ -1,8 +1,8 @@
-"""Holds: an object beside a backup that keeps it, with the reason, until a person takes it away.
+"""Holds: an object in a backup's folder that keeps the backup until a person releases it, with the reason.
 
-In an encrypted store the reason is sealed beside it; that something is held, and since when, is what retention needs.
-Where the bucket has Object Lock the store keeps it too: every object of the backup and of those it builds upon is put
-under a legal hold, so that nobody with our keys can delete it, by whatever program.
+In an encrypted store the reason is in a second, encrypted object; retention needs only the hold itself and its time. If
+the bucket has Object Lock, every object of the backup and its chain is also put under a legal hold, so that no program
+with our keys can delete it.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def hold_key(backup_id: str) -> str:
 
 
 def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
-    """Keep a backup, and with it all it builds upon, until it is released.
+    """Keep a backup and its chain until it is released.
 
     Raises:
         ObjectMissingError: there is no such backup.
-        ObjectExistsError: it is held already; that hold was left as it is.
-        StoreError: the store failed; where the hold itself was written, it holds.
+        ObjectExistsError: it is already held; that hold was left as it is.
+        StoreError: the store failed. If the hold itself was written, it is in force.
     """
     manifest = read_manifest(store, backup_id)
     record = _Record(backup_id=backup_id, reason=reason.strip(), since=datetime.now(UTC))
@@ -72,10 +72,10 @@ def hold_backup(store: ObjectStore, backup_id: str, reason: str) -> Hold:
 
 
 def release_backup(store: ObjectStore, backup_id: str) -> Hold:
-    """Take a hold away; the policy decides again.
+    """Release a hold. The policy then decides about the backup again.
 
     Returns:
-        What the hold said.
+        The hold that was released.
 
     Raises:
         ObjectMissingError: it is not held.
@@ -91,14 +91,14 @@ def release_backup(store: ObjectStore, backup_id: str) -> Hold:
             if key not in still_held:
                 set_legal_hold(store, key, on=False)
     with changing(store, backup_id):
-        # The clear part last: as long as it is there, the backup is held.
+        # The unencrypted part last: while it exists, the backup is held.
         store.delete([f"{hold_key(backup_id)}{SEALED}", f"{hold_key(backup_id)}{SEALED}{SIGNATURE}"])
         store.delete([hold_key(backup_id), f"{hold_key(backup_id)}{SIGNATURE}"])
     return held
 
 
 def _objects_of(store: ObjectStore, manifest: AnyManifest) -> Iterator[str]:
-    """The keys of a backup and of all it builds upon, without the holds themselves."""
+    """The keys of the objects of a backup and its chain, except the holds."""
     chain = manifest.chain if isinstance(manifest, BaseManifest) else ()
     for backup_id in (*chain, manifest.backup_id):
         for item in store.list_objects(f"{backup_folder(backup_id)}/"):
@@ -111,10 +111,10 @@ def _to_json(record: _Record) -> bytes:
 
 
 def list_holds(store: ObjectStore) -> list[Hold]:
-    """Every hold, the newest first.
+    """All holds, newest first.
 
     Raises:
-        StoreError: one of them cannot be understood, or the store failed.
+        StoreError: one of them cannot be parsed, or the store failed.
     """
     view = overview(store)
     known = view.over(store)
@@ -124,14 +124,14 @@ def list_holds(store: ObjectStore) -> list[Hold]:
 
 
 def read_hold(store: ObjectStore, backup_id: str) -> Hold | None:
-    """The hold on a backup; None where there is none.
+    """The hold on a backup. None if there is none.
 
     Raises:
-        StoreError: the hold is there and cannot be understood, or the store failed.
+        StoreError: the hold exists and cannot be parsed, or the store failed.
     """
     key = hold_key(backup_id)
     try:
-        # It is the clear part that holds; a reason that is left without it holds nothing.
+        # The unencrypted part is the hold. An encrypted reason that is left over without it holds nothing.
         clear = read_document(store, key, "hold")
         record = _Record.model_validate_json(
             clear if store.identity_file is None else read_described(store, key, "hold")

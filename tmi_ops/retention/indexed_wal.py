@@ -1,9 +1,8 @@
-"""The WAL of a cluster by its index, for a plan by which nothing is removed: a few requests, however long it is.
+"""The WAL of a cluster from its index, for a plan that is only shown: a few requests, however large the archive is.
 
-The index says where whole segments lie and what they take together, not when each was stored. WAL is stored in its own
-order, so a few of them are asked for where the recovery window begins. A segment that was put into a gap later counts
-as if it had come with its neighbours, and what is left over of segments that are whole is not seen: who removes
-something lists every object.
+The index says which whole segments exist and their total size, but not when each was stored. WAL is stored in order, so
+a few requests find the segment at which the recovery window begins. A segment that filled a gap later counts as stored
+with its neighbours, and superseded pieces of indexed segments are not seen. To remove anything, every object is listed.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from tmi_ops.wal.index import WalIndex, begins_as_told, listed_behind, read_inde
 from tmi_ops.wal.layout import cluster_folder, file_key, index_key
 from tmi_ops.wal.runs import Segments
 
-# Several segments are on their way at once, and one may be repeated for a while.
+# Segments are uploaded in parallel, and one put may be retried for some time.
 _AT_ONCE = timedelta(hours=1)
 
 
 class NotByIndexError(Exception):
-    """The index is not as the archive; everything is to be listed."""
+    """The index does not match the archive, so everything must be listed."""
 
 
 def wal_by_index(
     store: ObjectStore, cluster: str, size: int, since: datetime
 ) -> tuple[list[ListedObject], list[WalFile]] | None:
-    """What is listed beside the index, and what the index names. None: there is no index that is to be believed.
+    """The objects listed in addition to the index, and the segments in the index. None: there is no usable index.
 
     Args:
-        size: of a segment, in bytes.
-        since: files that were stored before are told from those stored since.
+        size: the size of a segment in bytes.
+        since: the `stored_at` of the segments is only exact enough to tell whether it is before this time.
 
     Raises:
         StoreError: the store failed.
@@ -81,16 +80,19 @@ def _files(store: ObjectStore, cluster: str, index: WalIndex, timeline: int, sin
 
 
 def times_around(count: int, stored_at: Callable[[int], datetime], since: datetime) -> dict[int, datetime]:
-    """When some of so many files were stored, by their numbers: the first, the last, and the two between which `since`
-    lies. Asks for as few as it can.
+    """When some of `count` files were stored, by their numbers: the first, the last, the two around `since`, and the
+    others that had to be read to find these.
+
+    Args:
+        stored_at: reads when one file was stored; called as rarely as possible.
 
     Raises:
-        NotByIndexError: they were not stored in their order, as in a bucket that was copied.
+        NotByIndexError: they were not stored in order, as in a copied bucket.
     """
     times = {number: stored_at(number) for number in {0, count - 1}}
     low, high = 0, count - 1
     while high - low > 1 and times[low] < since <= times[high]:
-        # By halves where the times do not grow evenly.
+        # Interpolate and halve in turn, because the times may not grow evenly.
         share = (since - times[low]) / (times[high] - times[low]) if len(times) % 2 == 0 else 0.5
         middle = min(high - 1, max(low + 1, low + round(share * (high - low))))
         times[middle] = stored_at(middle)

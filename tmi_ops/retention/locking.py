@@ -1,4 +1,4 @@
-"""Object Lock on what retention keeps: extended before it ends, chains and WAL included."""
+"""Extends Object Lock on what retention keeps, including chains and WAL, before it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCK_REASON = "Object Lock until "
 
 
 def wanted_backups(plan: RetentionPlan) -> tuple[str, ...]:
-    """The backups that something else than their lock keeps; only these are locked for longer."""
+    """The backups that are kept by more than their lock. Only their locks are extended."""
     return tuple(
         decision.backup.backup_id
         for decision in plan.kept
@@ -30,7 +30,7 @@ def wanted_backups(plan: RetentionPlan) -> tuple[str, ...]:
 
 
 def wanted_wal(facts: RetentionFacts, plan: RetentionPlan, retain: Retain, now: datetime) -> tuple[str, ...]:
-    """Keys of WAL that stays and was stored so long ago that its first lock may end."""
+    """The keys of WAL that is kept and was stored more than half of the lock's period ago."""
     goes = {file.key for wal in plan.wal for file in wal.removed}
     return tuple(
         file.key
@@ -41,13 +41,13 @@ def wanted_wal(facts: RetentionFacts, plan: RetentionPlan, retain: Retain, now: 
 
 
 def extend_locks(store: ObjectStore, facts: RetentionFacts, plan: RetentionPlan, report: Report, now: datetime) -> int:
-    """Extend every lock on what stays of which less than half of the period is left.
+    """Extend the locks on everything that is kept if less than half of their period is left.
 
     Returns:
-        How many objects are locked for longer now.
+        The number of locks that were extended.
 
     Raises:
-        StoreError: the store failed, or our key may not; what was extended before stays so.
+        StoreError: the store failed, or our key may not extend locks; locks extended before that stay extended.
     """
     retain = store.retain
     if retain is None:

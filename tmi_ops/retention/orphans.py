@@ -1,4 +1,5 @@
-"""What died halfway: noticed from listings alone, so that a look is cheap. Retention judges again before it sweeps."""
+"""Finds unfinished uploads and half-made backups from listings alone, cheaply. Retention checks again before it removes
+them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tmi_ops.store.overview import overview
 
 
 def find_orphans(store: ObjectStore, now: datetime) -> list[str]:
-    """Keys of unfinished uploads and ids of half-made backups that are too old to be anybody's work.
+    """The keys of unfinished uploads and the ids of half-made backups that are too old to be still in progress.
 
     Raises:
         StoreError: the store failed.

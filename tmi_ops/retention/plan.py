@@ -1,4 +1,4 @@
-"""The plan: what stays and why, what goes and why, in the order in which it goes."""
+"""The retention plan: what is kept and why, and what is removed and why, in the order of removal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tmi_ops.store.guarding import UnfinishedUpload
 
 @dataclass(frozen=True)
 class Decision:
-    """One backup and why it stays or goes; several reasons may keep it."""
+    """A backup, and why it is kept or removed. Several reasons may keep it."""
 
     backup: Backup
     reasons: tuple[str, ...]
@@ -20,7 +20,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class WalDecision:
-    """The WAL of one cluster: sizes in bytes; `removed` oldest first; `reasons` say what keeps the rest."""
+    """The WAL of one cluster. Sizes in bytes. `removed` is oldest first. `reasons` say why the rest is kept."""
 
     system_identifier: str
     kept: int
@@ -37,7 +37,7 @@ class WalDecision:
 class RetentionPlan:
     """What retention will do. Nothing has been done yet.
 
-    `kept` newest first. `removed` in the order of removal: what builds upon a backup before that backup.
+    `kept` is newest first. `removed` is in the order of removal: backups that depend on a backup come before it.
     """
 
     policy: RetentionPolicy
@@ -54,17 +54,17 @@ class RetentionPlan:
 
     @property
     def freed(self) -> int:
-        """Bytes that go."""
+        """Bytes of backups and WAL that are removed."""
         backups = sum(item.backup.size for item in self.removed) + sum(item.size for item in self.half_made)
         return backups + sum(item.removed_size for item in self.wal)
 
     @property
     def kept_size(self) -> int:
-        """Bytes that stay, of backups and WAL."""
+        """Bytes of backups and WAL that are kept."""
         return sum(item.backup.size for item in self.kept) + sum(item.kept_size for item in self.wal)
 
     def describe(self) -> str:
-        """One line."""
+        """The plan in one line."""
         kinds = Counter(item.backup.kind for item in self.removed)
         backups = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())) or "no"
         segments = sum(len(item.removed) for item in self.wal)

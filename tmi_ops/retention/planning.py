@@ -1,9 +1,9 @@
-"""Facts, policy and time in, a plan out. Pure.
+"""Makes a retention plan from facts, a policy and the current time. Pure.
 
-A backup is kept if a hold, Object Lock, the recovery window, a count of the policy or a kept backup built upon it needs
-it, or if it is the newest or the newest verified one of its subject. The window keeps what lies in it, and the newest
-verified backup before it, which holds the data as they were when the window began. Nothing of a subject without a
-verified backup is removed, and nothing at all if nothing is verified.
+A backup is kept by a hold, Object Lock, the recovery window, a count of the policy, or a kept backup that depends on
+it, or if it is the newest or the newest verified one of its subject. The window keeps the backups within it and the
+newest verified backup before it, which has the data as of the beginning of the window. No backup of a subject without a
+verified backup is removed. If no backup at all is verified, only old unfinished uploads are removed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tmi_ops.settings import RetentionPolicy
 from tmi_ops.store.guarding import UNTIL_RELEASED
 
 CLOCKS_DIFFER = timedelta(minutes=10)
-# A store that has got nothing for so long and for the whole window is not growing old: its backups have stopped, or a
-# clock has jumped.
+# If a store has received nothing for this long and for the whole window, its backups have stopped or a clock has
+# jumped.
 SILENCE = timedelta(days=3)
 
 
 class RetentionRefusedError(BackupError):
-    """Removing anything now could be a mistake, so nothing is removed."""
+    """Removing anything now might be a mistake, so nothing is removed."""
 
     default_code = Code.RETENTION_REFUSED
 
 
 def require_sane_clocks(facts: RetentionFacts, window: timedelta, now: datetime) -> None:
-    """Clock skew must not turn retention into deletion.
+    """Check the clocks, because a wrong clock must not make retention delete backups that are still needed.
 
     Raises:
-        RetentionRefusedError: our clock, the store's and the times in the store cannot all be right, or backups and
-            WAL have stopped arriving.
+        RetentionRefusedError: our clock, the store's clock and the times in the store contradict each other, or no
+            backup and no WAL was stored for longer than `SILENCE` and the window.
     """
     if facts.store_now is not None and abs(now - facts.store_now) > CLOCKS_DIFFER:
         raise _refused(
@@ -73,9 +73,9 @@ def _refused(what: str, hint: str, code: Code) -> RetentionRefusedError:
 
 
 HALF_MADE_AFTER = timedelta(days=1)
-# One archive of a large cluster is one upload; it may take longer than a day, but not this long.
+# The base backup of a large cluster may be one upload, which may take longer than a day, but not this long.
 UPLOAD_STALE_AFTER = timedelta(days=7)
-# So long a receiver may take to remove the pieces of a segment that is whole.
+# A receiver may take this long to remove the pieces of a segment that is stored whole.
 SUPERSEDED_AFTER = timedelta(hours=1)
 
 _Reasons = dict[str, list[str]]
@@ -88,7 +88,7 @@ _PERIODS: Mapping[str, Callable[[datetime], str]] = {
 
 
 def plan_retention(facts: RetentionFacts, policy: RetentionPolicy, now: datetime) -> RetentionPlan:
-    """Decide what stays and what goes; `now` is aware.
+    """Decide what is kept and what is removed. `now` must be timezone-aware.
 
     Raises:
         RetentionRefusedError: the clocks contradict each other, or nothing has been stored for days.
@@ -128,7 +128,7 @@ def _keep_guarded(backups: Iterable[Backup], reasons: _Reasons, now: datetime) -
 
 
 def _by_subject(backups: Iterable[Backup]) -> dict[str, list[Backup]]:
-    """Newest first within each."""
+    """The backups by subject, newest first."""
     groups: dict[str, list[Backup]] = defaultdict(list)
     for backup in sorted(backups, key=lambda backup: (backup.taken_at, backup.backup_id), reverse=True):
         groups[backup.subject].append(backup)
@@ -141,7 +141,7 @@ def _keep_of_subject(backups: Sequence[Backup], policy: RetentionPolicy, cutoff:
         for backup in backups:
             reasons[backup.backup_id].append(f"no backup of {backup.subject} is verified yet")
         return
-    # By either clock: where they disagree, both stay.
+    # Newest by when it was taken, and by when it arrived in the store: if these differ, both are kept.
     for newest in (verified[0], max(verified, key=_arrival)):
         reasons[newest.backup_id].append("the newest verified")
     for newest in (backups[0], max(backups, key=_arrival)):
@@ -169,7 +169,8 @@ def _arrival(backup: Backup) -> tuple[datetime, str]:
 def _best_of_periods(
     backups: Sequence[Backup], period: Callable[[datetime], str], count: int
 ) -> list[tuple[str, Backup]]:
-    """The newest verified one of each of the newest `count` periods, else its newest."""
+    """The newest verified backup of each of the newest `count` periods that have backups. The newest one if none is
+    verified."""
     groups: dict[str, list[Backup]] = {}
     for backup in backups:
         label = period(backup.taken_at.astimezone(UTC))
@@ -240,7 +241,7 @@ def _wal_decision(
 
 
 def superseded_pieces(files: Iterable[WalFile], now: datetime) -> frozenset[str]:
-    """The keys of what is left of open segments that have been there whole for a while: their receiver may not remove
+    """The keys of pieces whose segment has been stored whole for some time. They remain if the receiver may not remove
     objects, or died."""
     known = list(files)
     settled = {
@@ -250,7 +251,7 @@ def superseded_pieces(files: Iterable[WalFile], now: datetime) -> frozenset[str]
 
 
 def _merged(ranges: Sequence[Range]) -> list[Range]:
-    """Without those that another one covers whole: a window's range covers the own WAL of every base in it."""
+    """Drop ranges that an open-ended range covers: that of the window covers the WAL of every base backup in it."""
     open_from: dict[int, int] = {}
     closed = []
     for item in dict.fromkeys(ranges):
@@ -265,7 +266,7 @@ def _merged(ranges: Sequence[Range]) -> list[Range]:
 
 
 def _is_forgotten(item: HalfMade, facts: RetentionFacts, now: datetime) -> bool:
-    """Whether nobody is making it any more: nothing was stored for a day and no upload of it is on its way."""
+    """Whether it is no longer in progress: nothing was stored for a day, and no recent upload belongs to it."""
     uploading = any(
         f"/{item.backup_id}/" in f"/{upload.key}" and now - upload.begun <= UPLOAD_STALE_AFTER
         for upload in facts.uploads

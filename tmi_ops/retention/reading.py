@@ -1,7 +1,6 @@
-"""Reading the facts: every backup with its newest verification, from the catalogue or a listing of everything; all
-of it, or an error.
+"""Reads the facts for retention, completely or not at all: every backup with its newest verification, and all WAL.
 
-Manifests are reduced as they arrive, so memory grows with the number of objects by a few hundred bytes each.
+Manifests are reduced as they arrive, so memory grows by a few hundred bytes per object.
 """
 
 from __future__ import annotations
@@ -42,21 +41,21 @@ _AT_ONCE = 512
 
 
 def read_facts(store: ObjectStore, *, to_look: bool = False, since: datetime | None = None) -> RetentionFacts:
-    """Everything retention decides upon.
+    """Read everything that retention needs to decide.
 
     Args:
-        to_look: nothing is removed by it, so the catalogue's word on older backups is enough.
-        since: with `to_look`: when the recovery window begins. The index's word on older WAL is enough too then.
+        to_look: the facts are only for display. Older backups are then read from the catalogue.
+        since: with `to_look`, when the recovery window begins. Older WAL is then read from the archive's index.
 
     Raises:
-        StoreError: anything of it could not be read or understood; then nothing may be removed.
+        StoreError: something could not be read or parsed, so nothing may be removed.
     """
     locking = has_object_lock(store)
-    # Where nothing is signed, the catalogue's copy of a document is anybody's word: what is removed by is read itself.
+    # Without signatures, anybody could have changed the catalogue's copies: to remove, read the documents themselves.
     anew = not to_look and not store.trust.is_pinned
     view = overview(store, thoroughness="names" if to_look else "whole", anew=anew)
     if anew and view.etag is not None:
-        with suppress(OpsError):  # who may not write it leaves it as it is
+        with suppress(OpsError):  # our key may not write it
             keep(store, view)
     known = view.over(store)
     folders, committed = view.folders.values(), view.committed
@@ -82,7 +81,7 @@ def read_facts(store: ObjectStore, *, to_look: bool = False, since: datetime | N
 
 
 def _read_backups(store: ObjectStore, view: Overview, *, locking: bool) -> list[Backup]:
-    """Those whose documents are at hand cost no request, and less here than in a pool."""
+    """Read the backups in a pool, except those whose documents are already in memory: these need no request."""
     apart = view.committed if locking else [one for one in view.committed if not view.has_at_hand(one)]
     read: dict[str, Backup] = {}
     with ThreadPoolExecutor(READERS, thread_name_prefix="retention") as pool:
@@ -101,7 +100,7 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
             recorded = read_newest_verification(store, manifest, [folder.verification])
             verification = "not proven" if recorded is None else recorded.outcome
         if lacks_parts(folder, manifest):
-            verification = "failed"  # whatever it was once: nothing that is whole may go because of it
+            verification = "failed"  # despite an earlier result: it must not replace an intact backup
         lock = locked_until(store, f"{backup_folder(folder.backup_id)}/{MANIFEST}") if locking else None
     except ObjectMissingError as error:
         raise StoreError(
@@ -130,16 +129,16 @@ def _read_backup(store: ObjectStore, folder: Folder, locking: bool) -> Backup:
 
 
 def _taken_at(manifest: AnyManifest, stored_at: datetime | None) -> datetime:
-    """By the manifest, which a copy of the bucket does not change: the moment whose data it holds, by the database's
-    clock. Not before it was begun by ours, so that a slow database makes nothing old; not after the store got it, so
-    that a fast one makes nothing young.
+    """The time of the data, from the manifest, which a copy of the bucket does not change. It is by the database's
+    clock. It is limited to the time between the start of the backup, by our clock, and the arrival of its manifest in
+    the store, so that a database clock that is slow or fast does not make a backup too old or too young.
     """
     taken = max(manifest.taken_at, manifest.started_at).astimezone(UTC)
     return min(taken, stored_at) if stored_at is not None else taken
 
 
 def _subject(manifest: AnyManifest) -> str:
-    """What the policy counts within: a dump without rows does not stand for one with rows."""
+    """The subject that the policy counts in. A schema-only dump has its own, so that it does not replace a full one."""
     if isinstance(manifest, BaseManifest):
         return f"the cluster {manifest.system_identifier}"
     without_rows = " (schema only)" if manifest.format == "schema-only" else ""
@@ -169,7 +168,8 @@ def _read_wal(store: ObjectStore, cluster: str, since: datetime | None, *, to_lo
 
 
 def _read_line(store: ObjectStore, cluster: str, timeline: int) -> Lineage | None:
-    """None where only the private key could tell, which the host that takes backups need not have."""
+    """The line of a timeline. None if its history is encrypted and the private key is not here; a backup host need not
+    have it."""
     if store.recipients and store.identity_file is None:
         return None
     return lineage(timeline, read_history(store, cluster, timeline))

@@ -1,6 +1,6 @@
-"""Which rights a plan needs, and whether the store's keys have them: looked at before anything goes.
+"""Which rights a plan needs, and whether the store's keys have them. Checked before anything is removed.
 
-Retention asks the store alone; no role of the database takes part.
+Retention uses only the store, so no database role is involved.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POLICY = "docs/iam/pruner.json"
 
 
 class Right(StrEnum):
-    """What S3 calls it."""
+    """A right, by its name in S3."""
 
     DELETE = "s3:DeleteObject"
     ABORT = "s3:AbortMultipartUpload"
@@ -29,24 +29,24 @@ class Right(StrEnum):
 
 @dataclass(frozen=True)
 class KeyRight:
-    """A right that a plan needs. `may`: None where it is unknown, and then `because` says why."""
+    """A right that a plan needs. `may`: None if it is unknown; `because` then says why."""
 
     right: Right
     may: bool | None
     because: str = ""
 
     def describe(self) -> str:
-        """A sentence without its full stop."""
+        """A sentence without the full stop."""
         if self.may is None:
             return f"it is unknown whether the store's keys have {self.right}: {self.because}"
         return f"the store's keys {'have' if self.may else 'lack'} {self.right}"
 
 
 def needed_rights(plan: RetentionPlan, *, extends_locks: bool) -> tuple[Right, ...]:
-    """The rights without which the plan could not be carried out. Pure.
+    """The rights that executing the plan needs. Pure.
 
     Args:
-        extends_locks: locks on what stays are extended, too.
+        extends_locks: locks on what is kept are extended, too.
     """
     deletes = bool(plan.removed or plan.half_made or any(wal.removed for wal in plan.wal))
     wanted = ((Right.DELETE, deletes), (Right.ABORT, bool(plan.uploads)), (Right.EXTEND, extends_locks))
@@ -54,7 +54,7 @@ def needed_rights(plan: RetentionPlan, *, extends_locks: bool) -> tuple[Right, .
 
 
 def read_rights(store: ObjectStore, plan: RetentionPlan, now: datetime) -> tuple[KeyRight, ...]:
-    """Ask the store about each right that the plan needs; nothing is changed there.
+    """Ask the store about each right that the plan needs. Nothing is changed in the store.
 
     Raises:
         StoreError: the store could not be reached.
@@ -64,7 +64,7 @@ def read_rights(store: ObjectStore, plan: RetentionPlan, now: datetime) -> tuple
 
 def require_rights(rights: Iterable[KeyRight]) -> None:
     """Raises:
-    StoreError: a right is known to be missing; nothing was begun.
+    StoreError: a right is known to be missing.
     """
     missing = [one.right for one in rights if one.may is False]
     if missing:

@@ -1,10 +1,11 @@
-"""Which WAL is needed: what makes a kept base backup consistent, and every moment of the recovery window.
+"""Which WAL is needed to make kept base backups consistent and to recover to every moment of the recovery window.
 
-1. Each timeline that was written to within the window, and the one that was the newest when it began, needs an anchor:
-   the newest verified base backup on its line that was taken before the window began.
-2. All WAL on the anchor's line from its beginning on is needed, and the anchor with its chain.
-3. Where there is no such base, or a timeline's history is not known, all WAL and all bases of the cluster are needed.
-LSNs of different timelines are never compared: after a recovery into the past the newest WAL may have the lower LSN.
+1. Each timeline that was written to within the window, and the newest one when the window began, needs an anchor: the
+   newest verified base backup on its line that was taken before the window began.
+2. The anchor with its chain is needed, and all WAL on its line from the start of the anchor on.
+3. If there is no such base backup, or the history of a timeline is not known, all WAL and all base backups of the
+   cluster are needed.
+LSNs of different timelines are never compared: after a recovery into the past, the newest WAL may have a lower LSN.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _ORIGINAL = lineage(FIRST_TIMELINE, ())
 
 @dataclass(frozen=True)
 class Range:
-    """WAL of a timeline that is needed, from `start` to `end` (LSNs); None: to its end."""
+    """WAL of a timeline that is needed, from LSN `start` to LSN `end`. `end` None: to the end of the timeline."""
 
     timeline: int
     start: int
@@ -36,7 +37,7 @@ class Range:
 
 @dataclass(frozen=True)
 class WindowNeed:
-    """What the recovery window needs of one cluster. `whole_because`: why all of its WAL and bases stay."""
+    """What the recovery window needs of one cluster. `whole_because`: why all its WAL and base backups are kept."""
 
     anchors: tuple[Backup, ...] = ()
     ranges: tuple[Range, ...] = ()
@@ -44,7 +45,7 @@ class WindowNeed:
 
 
 def window_needs(facts: RetentionFacts, cutoff: datetime) -> dict[str, WindowNeed]:
-    """What the window that began at `cutoff` needs, by cluster."""
+    """What the recovery window that began at `cutoff` needs, by cluster."""
     bases: dict[str, list[Backup]] = defaultdict(list)
     for backup in facts.backups:
         if backup.kind == "base":
@@ -66,7 +67,7 @@ def window_needs(facts: RetentionFacts, cutoff: datetime) -> dict[str, WindowNee
 def _cluster_need(
     wal: ClusterWal, bases: Sequence[Backup], writes: Sequence[_Write], cutoff: datetime, *, is_current: bool
 ) -> WindowNeed:
-    """`is_current`: whether the cluster wrote last of all, now or when the window began."""
+    """`is_current`: whether this cluster has the last write of all clusters, now or when the window began."""
     timelines = {timeline for _, timeline in writes}
     unknown = sorted(timelines - set(wal.lines) - {FIRST_TIMELINE})
     if unknown:
@@ -94,7 +95,7 @@ def _writes(wal: ClusterWal, bases: Sequence[Backup]) -> list[_Write]:
 
 
 def _latest(writes: Mapping[str, Sequence[_Write]], until: datetime | None) -> str | None:
-    """The cluster that wrote last, before `until` where that is given."""
+    """The cluster with the last write, optionally before `until`."""
     last = {
         cluster: max((at for at, _ in some if until is None or at < until), default=None)
         for cluster, some in writes.items()
@@ -103,7 +104,7 @@ def _latest(writes: Mapping[str, Sequence[_Write]], until: datetime | None) -> s
 
 
 def own_wal(base: Backup) -> Range:
-    """What makes a base backup consistent."""
+    """The WAL that makes a base backup consistent."""
     return Range(base.timeline, base.start_lsn, base.stop_lsn)
 
 
