@@ -1,16 +1,17 @@
-"""What to do if an objective is not met: which cure to start, whether to alert, what to remember. Pure.
+"""Decides what to do if an objective is not met: which cure to start, whether to alert, what to remember. Pure.
 
 1. Met: start nothing; resolve an open alert with what helped.
 2. Otherwise start the cheapest automatic cure, once: its key names the problem and the attempt. It has
-   `Pace.cooldown` to help, twice as long at each further attempt; then the least tried cure is next. A cure that
-   already runs has that time too, whoever started it, but only if it can help.
+   `Pace.cooldown` to help, twice as long at each further attempt; then the least tried cure is next. A cure that is
+   already running also has that time, no matter what started it, but only if it can help.
 3. An open alert describes the present: it is resolved when its problem is over, though another may have begun.
-4. Alert of a breach at once; of a risk when nothing can be started, or when every automatic cure was tried and has had
+4. Alert to a breach at once; to a risk if nothing can be started, or once every automatic cure was tried and has had
    its time.
-5. Alert if facts cannot be read, too: unknown is a risk, and becomes critical once it lasts longer than the objective.
+5. Also alert if the facts cannot be read: unknown is a risk, and becomes critical once it lasts longer than the
+   objective.
 6. After met, check again after `sensor_interval`; otherwise at the next tick, so that an alert ends with its problem.
-The memory is the sensor's cursor in Dagster; losing it costs a repeated cure and nothing else. Times in it that lie in
-the future come from a wrong clock and count as now.
+The memory is the sensor's cursor in Dagster; losing it only repeats a cure. Times in the future come from a wrong clock
+and count as now.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Memory(BaseModel):
         return not in_trouble and self.looked_at is not None and timedelta(0) <= now - self.looked_at < interval
 
     def as_of(self, now: datetime) -> Memory:
-        """With times in the future replaced by now."""
+        """The memory with times in the future replaced by now."""
         return self.model_copy(
             update={
                 "since": self.since and min(self.since, now),
@@ -129,10 +130,10 @@ class Order:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one tick leads to.
+    """The result of one tick.
 
     Args:
-        said: all of it in one line.
+        said: the status, the reason and what is done, in one line.
         standing: the status; None: nothing could be read.
         alert: the alert to raise.
         amended: no alert to raise, but an open one is updated to this.

@@ -1,9 +1,9 @@
-"""What a shadow's report changes: what it replayed is verified, and nothing beyond the point where it stopped. Pure.
+"""Applies a shadow's report: what it replayed is verified, and nothing beyond the point where it stopped. Pure.
 
 1. A shadow of this cluster with a recent report, no delay and no damage: the newest verified moment is the one it
-   replayed; before it was level for the first time, at least what a verified backup can be recovered to.
-2. A shadow that has stopped shows that the WAL cannot be replayed further: its moment counts, although it grows old,
-   until there is a base backup after that point.
+   replayed. Until it has replayed the whole archive once, the newest moment of a verified backup counts if it is newer.
+2. A shadow that has stopped shows that the WAL cannot be replayed further: the moment it replayed counts, although it
+   grows old, until there is a base backup after that point.
 3. A shadow with damage verifies nothing, and the damage is reported.
 """
 
@@ -17,7 +17,7 @@ from tmi_ops.objectives.facts import BaseWay, Reach, RecoverabilityFacts, Shadow
 from tmi_ops.shadow.report import KnownReport, prover_of
 from tmi_ops.text import time_words
 
-# Until a promotion was measured.
+# Used until a promotion was measured.
 ASSUMED_PROMOTION = timedelta(seconds=30)
 REPLAY_SPEED = 20_000_000  # bytes of WAL a second; cautious
 
@@ -31,7 +31,7 @@ class Counted:
 
 
 def read_shadow(reports: Sequence[KnownReport], system_identifier: str | None) -> ShadowReading | None:
-    """The shadow that counts; None: there is none."""
+    """The shadow that counts. None: there is none."""
     known = None if system_identifier is None else prover_of(reports, system_identifier)
     verified_to = None if known is None else known.report.verified_to
     if known is None or verified_to is None:
@@ -55,7 +55,8 @@ def read_shadow(reports: Sequence[KnownReport], system_identifier: str | None) -
 
 
 def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -> list[str]:
-    """Why shadows that run, or should, do not count; a sentence each."""
+    """The problems of this cluster's shadows, one sentence each: no recent report, troubles that do not stop the
+    replay, and damage."""
     found = []
     for known in reports:
         report = known.report
@@ -70,7 +71,7 @@ def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -
 
 
 def counted(verified: Reach | None, newest: Reach | None, way: BaseWay | None, shadow: ShadowReading | None) -> Counted:
-    """Apply the rules above."""
+    """Apply the rules in the module's docstring."""
     if shadow is None or shadow.damage is not None:
         return Counted(verified, newest)
     own = Reach(shadow.verified_to, "WAL", shadow.backup_id, True, "shadow")

@@ -1,4 +1,4 @@
-"""What helps if an objective is not met: a value that people read and programs act on."""
+"""Cures: what helps if an objective is not met, as values that people read and programs act on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Action(StrEnum):
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The action's name in messages."""
         return _LABELS.get(self, self.value)
 
 
@@ -64,7 +64,7 @@ _COMMANDS = {
 
 @dataclass(frozen=True)
 class Cure:
-    """One thing to do. `backup_id`: the backup to verify; `detail`: what a person should know about it."""
+    """One thing to do. `backup_id`: the backup to verify. `detail`: what a person should know about it."""
 
     action: Action
     backup_id: str | None = None
@@ -78,6 +78,6 @@ class Cure:
         return _COMMANDS.get(self.action)
 
     def words(self) -> str:
-        """For a person: `catch up WAL: tmi-ops wal stream --catch-up`."""
+        """The cure for a message, such as `catch up WAL: tmi-ops wal stream --catch-up`."""
         said = f"{self.action.label}, {self.detail}" if self.detail else self.action.label
         return f"{said}: {self.command}" if self.command else said

@@ -1,11 +1,12 @@
 """The logical backups of a database that shares its environment's cluster. Facts in, status out; pure.
 
-The base backups and WAL of the cluster cover its RPO; the environment's guards watch those. Dumps are its own: the only
-way to restore one database of a cluster alone, and the only evidence that its rows can be read.
+The base backups and WAL of the cluster cover its RPO; the environment's guards watch those. The dumps belong to the
+database itself: they are the only way to restore one database of a cluster alone, and the only evidence that its rows
+can be read.
 
 1. Only verified dumps count: the value is the age of the newest one.
-2. It may be as old as its cadence and the time for a run allow (`Cadence.late_after`). After that it is at risk, and
-   breached once a second dump is missing. No verified dump at all is a breach.
+2. It may be as old as its cadence and the time for a run allow (`Cadence.late_after`). After that the status is at
+   risk, and breached once a second dump is missing. No verified dump at all is a breach.
 3. If verification of the newest dump failed, the next ones may fail too: at risk, however new an older one is.
 """
 
@@ -47,7 +48,7 @@ def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime)
     Args:
         dumps: dumps with rows, newest first.
         cadence: how often one is scheduled.
-        now: by the clock of the server that dated them.
+        now: the time by the server's clock, which also dated the dumps.
     """
     newest = next(iter(dumps), None)
     verified = next((one for one in dumps if one.outcome == "proven"), None)

@@ -41,7 +41,8 @@ class ServerReading:
 
     Args:
         at: its clock; `clock_ahead`: how far that is ahead of this machine's.
-        lsn: end of its flushed WAL; `behind`: bytes of it that the archive lacks; None: another cluster's.
+        lsn: end of its flushed WAL; `behind`: bytes of it that the archive lacks; None: not known, or the archive is of
+            another cluster or timeline.
         level: everything it had written at `at` was archived.
         slot: our slot; None: it does not exist. `keep_limit`: max_slot_wal_keep_size; None: unlimited.
     """
@@ -139,7 +140,7 @@ class ShadowReading:
 
     Args:
         age: age of its report; `verified_to`: everything committed until then is replayed.
-        has_been_level: it has replayed the entire archive at least once since it started.
+        has_been_level: it has replayed the entire archive at least once since its files were restored.
         behind: bytes of WAL that it has not replayed.
         stopped: why it cannot continue, a sentence; `missing`: the segment that it lacks, or cannot use.
         damage: what a check of it found, a sentence.
@@ -177,17 +178,18 @@ class RecoverabilityFacts:
     Args:
         verified: the newest moment by verified backups only: this is what counts. None: nothing is verified.
         newest: the newest moment, verified or not; None: there is no backup.
-        earliest_at: every moment from then until `newest` can be recovered; None: there is no usable WAL.
+        earliest_at: every moment from then until `newest` can be recovered; None: no usable base backup has WAL up to
+            the end of the archive.
         oldest_backup_at: the oldest backup of any kind whose verification did not fail.
         server: None: it could not be queried, and `server_problem` says why.
-        receiver: None: this cluster's WAL was never received.
-        way: to the newest moment by files and WAL; None: there is no usable base backup.
-        logical: of the configured database, newest first, down to the second verified one.
+        receiver: None: the cluster's WAL was never received, the lease cannot be read, or there is no base backup.
+        way: the recovery from files and WAL to the newest moment; None: there is no usable base backup.
+        logical: backups of the configured database, newest first, down to the second verified one.
         drills: the last few, newest first.
         failed: ids of backups whose verification failed.
         problems: other problems, and what could not be read, a sentence each.
-        ambiguous: a sentence on the lines of the cluster that are alive, if there are several; None: there is one.
-        shadow: None: there is none that counts.
+        ambiguous: a sentence if several lines of the cluster live; None: only one does.
+        shadow: the shadow that counts; None: there is none.
     """
 
     environment: str
@@ -211,5 +213,5 @@ class RecoverabilityFacts:
 
     @property
     def server_now(self) -> datetime:
-        """`read_at` by the server's clock, if known: for ages of what the server dated."""
+        """`read_at` by the server's clock, if known. For the age of anything that the server dated."""
         return self.read_at + (self.server.clock_ahead if self.server else timedelta(0))

@@ -38,12 +38,12 @@ FORMAT_VERSION = 1
 # Readings further apart than this share of the RPO do not measure the time between them.
 NEAR_ENOUGH = 0.5
 READERS = 16
-# The digest of the body, in the metadata, where it is signed.
+# Metadata with the digest of the body, so that the signature covers it.
 _DIGEST = "body"
 # A reading this far in the future came from a clock that ran ahead, and is ignored.
 _CLOCK_WENT_BACK = timedelta(minutes=5)
 _ATTEMPTS = 3
-# Guards do not list this at each reading; older releases did.
+# Guards do not measure this kind at each reading; earlier releases did.
 _NOT_COUNTED = "other"
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -53,15 +53,15 @@ class _Fact(BaseModel):
 
 
 class Point(_Fact):
-    """One reading: `at` and `newest_at` by the server's clock; `newest_at` None: nothing was verified."""
+    """One reading. `at` and `newest_at` are by the server's clock. `newest_at` None: nothing was verified."""
 
     at: AwareDatetime
     newest_at: AwareDatetime | None
 
 
 class Hour(_Fact):
-    """One hour. Seconds: the worst achieved RPO (None: unknown), the time measured, and how much of that time nothing
-    was verified at all."""
+    """One hour, in seconds: the worst achieved RPO (None: unknown), how long it was measured, and for how much of that
+    time no backup was verified."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
@@ -71,7 +71,8 @@ class Hour(_Fact):
 
 
 class Day(_Fact):
-    """One day, in UTC. `hours` by number; `last` reading; `storage`: bytes by kind that the store held then."""
+    """One day, in UTC. `hours` is by hour of the day. `last` is the last reading, `storage` the bytes in the store by
+    kind at that time."""
 
     format_version: int = FORMAT_VERSION
     day: date
@@ -88,7 +89,7 @@ class Worst:
     """The worst achieved RPO of a period that ends now.
 
     Args:
-        value: None: nothing was measured.
+        value: the worst; None: nothing was measured.
         measured: how much of `over` was measured; the rest may have been worse.
         unverified: how much of `measured` had no verified backup at all, and so no value.
     """
@@ -137,7 +138,7 @@ def add_point(hours: Mapping[int, Hour], last: Point | None, point: Point, rpo: 
     """The hours of the point's day, with the time since the last reading added. Pure.
 
     Args:
-        last: the reading before; None: there was none.
+        last: the previous reading; None: there was none.
     """
     begin = max(last.at if last else point.at, datetime.combine(point.at.date(), time(), UTC))
     changed = dict(hours)
@@ -148,7 +149,7 @@ def add_point(hours: Mapping[int, Hour], last: Point | None, point: Point, rpo: 
 
 
 def read_history(store: ObjectStore, now: datetime) -> list[Day]:
-    """The readable days of the last month, oldest first.
+    """The readable days of the last `KEPT_DAYS` days, oldest first.
 
     Raises:
         StoreError: the store failed.
@@ -172,7 +173,7 @@ def read_history(store: ObjectStore, now: datetime) -> list[Day]:
 
 
 def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: timedelta | None) -> Worst:
-    """The worst of a period that ends now. Pure.
+    """The worst achieved RPO of a period that ends now. Pure.
 
     Args:
         value_now: the achieved RPO now; None: unknown, or nothing is verified.
@@ -196,7 +197,8 @@ def worst_over(days: Sequence[Day], over: timedelta, now: datetime, value_now: t
 
 
 def growth_per_day(days: Sequence[Day], now: datetime, size_now: int, over: timedelta = 7 * _DAY) -> float | None:
-    """Bytes a day by which the store grew (or shrank) since the oldest reading within `over`; None: too short."""
+    """Bytes a day by which the store grew (or shrank) since the oldest reading within `over`. None: the history is too
+    short."""
     within = [day for day in days if day.storage and now - over <= day.last.at <= now - _DAY / 2]
     if not within:
         return None
@@ -206,7 +208,7 @@ def growth_per_day(days: Sequence[Day], now: datetime, size_now: int, over: time
 
 
 def _with_stretch(hour: Hour, start: datetime, end: datetime, last: Point, point: Point, rpo: timedelta) -> Hour:
-    """An hour with its part of the time between two readings added."""
+    """The hour with its part of the time between two readings added."""
     length = (end - start).total_seconds()
     if last.newest_at is None or point.newest_at is None:
         return hour.model_copy(update={"measured": hour.measured + length, "unverified": hour.unverified + length})
@@ -281,7 +283,7 @@ def _read(store: ObjectStore, key: str) -> _Found | None:
 
 
 def _fold(store: ObjectStore, today: date) -> None:
-    """Put the past days into one object. If that fails, they are still read one by one."""
+    """Put the past days into one object. If that fails, they are read one by one."""
     with contextlib.suppress(StoreError):
         days = [day for day in read_history(store, datetime.combine(today, time(), UTC)) if day.day < today]
         if days:
@@ -303,7 +305,7 @@ def _read_past(store: ObjectStore) -> dict[str, Day]:
 
 
 def _remove_old(store: ObjectStore, today: date) -> None:
-    """Remove old days; a store that refuses only keeps some kilobytes more."""
+    """Remove old days. If that fails, the store only keeps some kilobytes more."""
     oldest = _key(today - KEPT_DAYS * _DAY)
     with contextlib.suppress(StoreError):
         store.delete([item.key for item in store.list_objects(f"{FOLDER}/") if item.key < oldest])

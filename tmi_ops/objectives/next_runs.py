@@ -1,4 +1,4 @@
-"""When schedules run next, and what is wrong with the automation: from Dagster's database."""
+"""Reads from Dagster's database when schedules run next, and what is wrong with the automation."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Automatic:
     """What Dagster runs for an environment.
 
     Args:
-        runs: the soonest first.
+        runs: the next runs, soonest first.
         sensors: how many are running.
         problem: why some of it is unknown or will not run; None: no problem.
-        findings: the problems, the worst first.
+        findings: the problems, worst first.
     """
 
     runs: tuple[NextRun, ...] = ()
@@ -48,12 +48,12 @@ class Automatic:
 def read_automatic(
     dagster: Mapping[str, str], environment: str, timezone: str, now: datetime, *, expected: bool = True
 ) -> Automatic:
-    """What Dagster will run for this environment.
+    """Read what Dagster will run for this environment.
 
     Args:
         dagster: DAGSTER_PG_HOST, _PORT, _USERNAME, _PASSWORD and _DB; empty if not configured.
-        timezone: of the schedules.
-        expected: whether anything should run although nothing is switched on.
+        timezone: the time zone of the schedules.
+        expected: whether to report problems even if no schedule or sensor is switched on.
     """
     if not dagster.get("DAGSTER_PG_HOST"):
         return Automatic(problem="Dagster's database is not configured (DAGSTER_PG_HOST), so its schedules are unknown")
@@ -77,7 +77,7 @@ def read_automatic(
 
 
 def next_runs(facts: AutomationFacts, timezone: str, now: datetime) -> list[NextRun]:
-    """When each running schedule runs next; those whose crons cannot be read are left out."""
+    """When each running schedule runs next. Schedules whose crons cannot be parsed are left out."""
     found: list[NextRun] = []
     for one in facts.instigators:
         if one.on and one.kind is Kind.SCHEDULE and one.crons:

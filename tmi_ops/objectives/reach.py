@@ -1,4 +1,4 @@
-"""How close to now each way of recovery comes. Pure.
+"""The newest moment that each way of recovery can reach. Pure.
 
 A base backup counts once a drill has verified it, with all WAL that continues it without a gap: newer base backups only
 make recovery faster. So the WAL is followed from the newest verified base backup, and from the newest usable one.
@@ -29,10 +29,10 @@ class WalReach:
     """How far base backups and WAL of one cluster reach, on its newest timeline.
 
     Args:
-        end: LSN where the archived WAL of that line ends, gaps not considered.
+        end: LSN where the archived WAL of that line ends, ignoring gaps.
         goes_on_unwitnessed: there is WAL after the newest known moment.
         problems: other problems, a sentence each.
-        ambiguous: a sentence on the lines that are alive, if there are several; None: there is one.
+        ambiguous: a sentence if several lines live; None: only one does.
     """
 
     system_identifier: str
@@ -92,7 +92,7 @@ def logical_reach(backups: Sequence[LogicalBackup], *, verified: bool) -> Reach 
 
 
 def newest_of(*reaches: Reach | None) -> Reach | None:
-    """The newest; of equals the first."""
+    """The newest reach. If several are equally new, the first."""
     return max((reach for reach in reaches if reach is not None), key=lambda reach: reach.at, default=None)
 
 
@@ -110,7 +110,7 @@ def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, verified: b
 
 
 def _earliest(usable: Sequence[BaseManifest], line: Lineage, covered: Coverage) -> datetime | None:
-    """When the oldest base backup ended that has no gap and no break after it."""
+    """When the oldest base backup ended whose WAL has no gap or break up to the end of the archive."""
     oldest_first = reversed(usable)
     whole = next((base for base in oldest_first if covered.leads_to_the_end(continued_at(base, line))), None)
     return None if whole is None else whole.consistent_at.astimezone(UTC)

@@ -44,8 +44,8 @@ from tmi_ops.store.overview import Overview, overview
 from tmi_ops.wal.archive import Stored, WalArchive, list_wal
 from tmi_ops.wal.lease import Lease, is_held, read_lease
 
-# A receiver reports every few seconds. If neither it nor the server knows anything newer than this, the commits in the
-# newest segments are read, which takes fetching them.
+# A receiver reports every few seconds. If neither it nor the server knows anything newer than this, the newest segments
+# are fetched to read their commits.
 WITNESSED_LATELY = timedelta(minutes=1)
 VERIFIED_LOGICAL = 2
 # How long a guard trusts the catalogue and the index without checking that their objects exist.
@@ -57,10 +57,10 @@ _SEEN_THERE: dict[tuple[str, str], float] = {}
 def read_recoverability(
     settings: Settings, store: ObjectStore, now: datetime | None = None, *, whole: bool = False
 ) -> RecoverabilityFacts:
-    """What can be recovered now.
+    """Read what can be recovered now.
 
     Args:
-        now: this machine's clock when the reading starts; None: the present.
+        now: this machine's time when the reading starts; None: now.
         whole: also check old backups, and measure the space of everything besides backups and WAL.
 
     Raises:
@@ -172,8 +172,8 @@ class _Reading:
         return reach, receiver
 
     def _archive(self, cluster: str, bases: list[CatalogueEntry]) -> WalArchive:
-        """After the newest verified base backup the segments themselves are listed, by a guard only now and then.
-        Before it the index is trusted, which retention corrects.
+        """The archive. Segments after the start of the newest verified base backup are listed; a guard does so only
+        occasionally. Before that the index is trusted; retention corrects it.
         """
         behind = _place_of(bases, cluster) if self.thorough else None
         archive = list_wal(self.store, cluster, behind=behind)
@@ -188,7 +188,7 @@ class _Reading:
             return None
 
     def _unless_away(self, error: OpsError) -> None:
-        """A record that cannot be read is a problem; a store that fails, fails the reading."""
+        """Record a problem if something cannot be read. Raise the error if the store is unavailable."""
         if error.transient:
             raise error
         self.problems.append(error.message)
@@ -240,7 +240,7 @@ class _Reading:
 def _logical_entries(
     settings: Settings, store: ObjectStore, view: Overview, broken: Callable[[OpsError], None]
 ) -> list[CatalogueEntry]:
-    """Those of this database with rows, down to the second verified one: older ones do not matter."""
+    """The logical backups of this database with rows, down to the second verified one: older ones do not matter."""
     found: list[CatalogueEntry] = []
     verified = 0
     for entry in read_entries(store, view, "logical", broken):
@@ -257,7 +257,8 @@ def _logical_entries(
 
 
 def _place_of(bases: Sequence[CatalogueEntry], cluster: str) -> tuple[int, int] | None:
-    """Timeline and start LSN of a cluster's newest verified base backup, else of its newest. `bases`: newest first."""
+    """Timeline and start LSN of a cluster's newest verified base backup, or of its newest one if none is verified.
+    `bases`: newest first."""
     own = [(one.manifest, one.verification) for one in bases if isinstance(one.manifest, BaseManifest)]
     own = [one for one in own if one[0].system_identifier == cluster]
     verified = [base for base, verification in own if verification is not None and verification.passed]
@@ -323,7 +324,7 @@ def _last_verification(entries: list[CatalogueEntry]) -> LastVerification | None
 
 
 def _oldest(entries: list[CatalogueEntry], view: Overview) -> datetime | None:
-    """When the oldest base or logical backup was taken; by its id if it was not read."""
+    """When the oldest base or logical backup was taken, or started if its manifest was not read."""
     read = [entry.manifest.taken_at.astimezone(UTC) for entry in entries]
     named = oldest_named(view)
     return min([*read, *([named] if named else [])], default=None)

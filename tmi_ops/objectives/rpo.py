@@ -51,7 +51,7 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
     value = _age(facts, facts.verified.at) if facts.verified else None
 
     def reading(standing: Standing, reason: str, *cures: Cure, known: bool = True) -> RpoReading:
-        if facts.ambiguous is not None:  # a restore would have to ask
+        if facts.ambiguous is not None:  # a restore would need a choice of the line
             standing = Standing.AT_RISK if standing is Standing.MET else standing
             reason, cures = f"{reason} {facts.ambiguous}", (*cures, Cure(Action.NAME_LINE))
         return RpoReading(standing, reason, objective, value if known else None, facts.verified, unverified, cures)
@@ -128,7 +128,7 @@ def _nothing(facts: RecoverabilityFacts) -> str:
 
 
 def _why_behind(facts: RecoverabilityFacts, reach: Reach, unverified: timedelta | None) -> str:
-    """Why that moment is not now, in a sentence or two; empty if the facts do not tell."""
+    """Why that moment is not now, in a sentence or two. Empty if the facts do not show it."""
     if reach.missing is not None:
         if reach.shown_by == "shadow" and facts.shadow is not None and facts.shadow.stopped is not None:
             return f"The shadow cannot continue: {facts.shadow.stopped}"
@@ -169,7 +169,7 @@ def _cures(facts: RecoverabilityFacts, objective: timedelta, unverified: timedel
 
 
 def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unverified: timedelta | None) -> tuple[Cure, ...]:
-    """What makes the newest moment newer; nothing if it is new enough and only lacks verification."""
+    """The cures that make the newest moment newer. Empty if it is new enough and only lacks verification."""
     if unverified is not None and standing_of(unverified, objective) is Standing.MET:
         return ()
     if facts.server is None:

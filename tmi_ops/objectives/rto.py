@@ -2,12 +2,12 @@
 
 1. The forecast is for base backup and WAL if there is a base backup, else for the newest logical backup.
 2. It adds up fetch, extract, combine, replay and verify, from the speeds of drills and today's sizes.
-3. It must rest on a drill: without any the status is unknown; if the last one failed or is older than
-   `DRILL_STALE_AFTER`, at risk.
+3. It must be based on a drill. Without a successful one, the status is unknown if the forecast meets the objective, and
+   at risk if not. If the last drill failed or is older than `DRILL_STALE_AFTER`, the status is at risk or worse.
 4. The cure is the cheapest backup after which the objective would be met; if none is enough, the reason says so.
 
 A phase that moves bytes is forecast from the newest drill that moved enough of them to measure a speed. If none did, it
-takes as long as in the newest drill, plus the bytes beyond that drill's at an assumed, cautious speed; without any
+takes as long as in the newest drill, plus the time for additional bytes at an assumed, cautious speed. Without any
 drill everything is assumed. Phases that move no bytes take as long as last time.
 """
 
@@ -28,13 +28,13 @@ from tmi_ops.text import time_words
 
 Basis = Literal["measured", "measured in part", "assumed"]
 _MB = 1_000_000
-# Below this a phase's time is mostly start-up, which measures no speed.
+# If fewer bytes were moved, a phase's time is mostly start-up and says nothing about speed.
 ENOUGH = 64 * _MB
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is assumed before anything was measured: seconds, and bytes a second if it moves bytes."""
+    """What is assumed of a phase until it was measured: seconds, and bytes a second if it moves bytes."""
 
     amount: Literal["fetched", "cluster", "replayed", "none"]
     seconds: float
@@ -94,7 +94,7 @@ def _forecast(phase: str, amount: int, drills: Sequence[DrillMeasure]) -> PhaseF
     if amount <= last_amount:
         return PhaseForecast(phase, last_seconds, amount, "measured")
     beyond = (amount - last_amount) / assumed.speed
-    # Too few bytes for the difference to matter.
+    # With so few bytes the assumed speed hardly matters.
     basis: Basis = "measured" if amount <= ENOUGH else "measured in part"
     return PhaseForecast(phase, last_seconds + beyond, amount, basis)
 
@@ -193,7 +193,7 @@ def _by_files(facts: RecoverabilityFacts, way: BaseWay, objective: timedelta) ->
 def _by_shadow(
     facts: RecoverabilityFacts, value: timedelta, by_files: timedelta, due: str | None, objective: timedelta
 ) -> RtoForecast:
-    """The forecast of a promotion. The reason also gives the forecast without the shadow, which may be lost as well."""
+    """The forecast of a promotion. The reason also has the forecast without the shadow, which may be lost as well."""
     standing = standing_of(value, objective)
     said = (
         f"Promoting the shadow would take {_words(value)}; the objective is {_words(objective)}. Without the shadow, a "

@@ -1,4 +1,4 @@
-"""What the running server says: its clock, its WAL position, and the slot."""
+"""Reads the running server's clock, WAL position and slot."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_id
 
 
 def ask_about_wal(settings: Settings) -> tuple[ServerReading, KnownWalEnd | None]:
-    """Query the server. A standby gives no witness.
+    """Query the server. The known WAL end is None for a standby.
 
     Raises:
-        DatabaseError: it could not be reached, or refused.
+        DatabaseError: the server could not be reached, or refused.
     """
     postgres = settings.postgres
     with connect(postgres) as connection:
@@ -46,7 +46,7 @@ def ask_about_wal(settings: Settings) -> tuple[ServerReading, KnownWalEnd | None
 
 
 def _difference(clock: datetime, before: datetime, after: datetime) -> timedelta:
-    """How far a clock that was read between two moments of ours is ahead of ours, at least."""
+    """The minimum by which a clock that was read between `before` and `after` is ahead of ours. Negative: behind."""
     if before <= clock <= after:
         return timedelta(0)
     return clock - (after if clock > after else before)

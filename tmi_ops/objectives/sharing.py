@@ -1,6 +1,6 @@
-"""One reading shared by callers at nearly the same time, and a time limit for each of them.
+"""Shares one reading between callers at nearly the same time, with a time limit for each of them.
 
-A reading that takes longer than a caller may wait continues: that caller gets an error, the next one its result.
+A reading that exceeds a caller's limit continues: that caller gets an error, and the next one gets the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the store holds: its backups, by the catalogue, and the space that each kind takes."""
+"""The backups in the store, from the catalogue, and the space that each kind takes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def oldest_named(view: Overview) -> datetime | None:
 
 
 def _added(parts: Iterable[tuple[int, int, datetime]], now: datetime) -> Usage:
-    """The usage of parts, given as objects, bytes and when they were stored."""
+    """The usage of parts, each given as its number of objects, its bytes and when it was stored."""
     count = size = day = week = 0
     for objects, bytes_, at in parts:
         count, size = count + objects, size + bytes_

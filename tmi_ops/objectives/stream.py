@@ -18,7 +18,7 @@ from tmi_ops.settings import Objectives
 from tmi_ops.text import size_words, time_words
 from tmi_ops.wal.slot import LOST, SlotFacts
 
-# If the server keeps WAL without limit, this much is taken as a sign that the receiver is gone.
+# If the server keeps WAL without limit, this many bytes are a sign that the receiver is gone.
 KEPT_UNLIMITED = 2 << 30
 
 

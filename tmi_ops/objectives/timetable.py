@@ -2,7 +2,7 @@
 
 1. WAL catch-up, heartbeat and measurement run three times within the RPO, so that one failed run does not breach it. No
    cron is finer than a minute: an RPO below three minutes needs a receiver.
-2. Base backups run so often that the WAL since the last one replays within half of the RTO.
+2. Base backups run often enough that the WAL since the last one replays within half of the RTO.
 3. Logical backups run nightly, as in the operations guide; drills weekly; maintenance at quiet hours.
 Few schedules start at the full hour, and one that depends on another runs after it.
 """
@@ -28,7 +28,7 @@ LONGEST_GRACE = DAY
 SHORTEST_GRACE = timedelta(minutes=5)
 # Dumps are nightly: checking them more often would only cost requests to the store.
 DUMPS_SEEN_EVERY = timedelta(minutes=15)
-# While an objective is not met.
+# The interval of checks while an objective is not met.
 LOOK_AGAIN = timedelta(minutes=1)
 
 # Divisors of the hour and of the day, so close to each other that nothing runs twice as often as needed.
@@ -57,8 +57,8 @@ class Cadence:
 
 @dataclass(frozen=True)
 class Timetable:
-    """The cadences of an environment. `sensor_interval`: between two checks of the guards while the objective is met;
-    `look_again`: while it is not."""
+    """The cadences of an environment. `sensor_interval`: the time between two checks of a guard while the objective is
+    met; `look_again`: while it is not."""
 
     wal: Cadence
     heartbeat: Cadence
@@ -112,7 +112,7 @@ def hours_between_bases(rto: timedelta) -> int:
 
 
 def _incremental_cadence(hours: int) -> Cadence:
-    """All hours but those of the full backups on Sunday."""
+    """The cadence of incremental backups: every `hours` hours, except when the full backup runs on Sunday."""
     at = range(FIRST_HOUR % hours, 24, hours)
     on_other_days = f"0 {','.join(map(str, at))} * * 1-6"
     on_sundays = [hour for hour in at if hour != FIRST_HOUR]
@@ -122,7 +122,7 @@ def _incremental_cadence(hours: int) -> Cadence:
 
 
 def _sensor_interval(rpo: timedelta) -> timedelta:
-    """In whole seconds, as Dagster wants."""
+    """The interval between two checks, in whole seconds as Dagster requires."""
     wanted = timedelta(seconds=rpo // (SENSORS_WITHIN_RPO * timedelta(seconds=1)))
     return min(max(wanted, SHORTEST_SENSOR_INTERVAL), LONGEST_SENSOR_INTERVAL)
 
