@@ -1,1 +1,1 @@
-"""Continuous verification: a server that needs only the store replays the archive as it grows, and reports how far."""
+"""The shadow, continuous verification: a server that needs only the store replays the archive and reports how far."""

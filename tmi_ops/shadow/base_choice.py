@@ -1,8 +1,7 @@
 """Chooses the base backup for a shadow, and restores its files.
 
-That is the newest base backup that a verification or drill has passed and whose WAL leads to the end of the archive; if
-there is none, the newest whose WAL does. A base backup that failed verification, or whose chain is broken, is never
-used.
+It prefers base backups whose WAL leads to the end of the archive, among these the verified ones, and among these the
+newest. A base backup that failed verification, or whose chain is broken, is never used.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Basis:
 
     @property
     def newest_timeline(self) -> int:
-        """The highest timeline with a trace in the store."""
+        """The highest timeline with WAL, a history or a base backup in the store."""
         facts = self.facts
         return max({1, *facts.archive.timelines, *facts.archive.histories, *facts.bases_begin})
 
@@ -68,7 +67,7 @@ def choose_base(candidates: Sequence[Candidate]) -> BaseManifest | None:
 
 
 def base_behind(candidates: Sequence[Candidate], lsn: int) -> BaseManifest | None:
-    """A base backup that begins after a place that cannot be passed, or None."""
+    """A base backup that begins at or after `lsn`, a point that no replay can pass, or None."""
     return choose_base([one for one in candidates if parse_lsn(one.base.start_lsn) >= lsn])
 
 

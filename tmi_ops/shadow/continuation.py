@@ -17,7 +17,7 @@ from tmi_ops.wal.segments import minimal_breaks
 
 
 class RefusedError(IntegrityError):
-    """WAL that is not delivered: `kind`, and the exact place."""
+    """WAL that is not delivered. `kind`: why; `lsn` and `segment`: the exact place."""
 
     default_code = Code.SHADOW_REFUSED
 

@@ -48,7 +48,7 @@ from tmi_ops.wal.lines import lines_words
 
 REPORT_EVERY_S = 15.0
 PAUSE_S = 5.0
-# Troubles that are over as soon as a server runs.
+# Troubles that end as soon as a server runs.
 _OVER_WHEN_IT_RUNS: tuple[TroubleKind, ...] = ("store away", "no base backup", "left line", "server")
 
 

@@ -81,7 +81,7 @@ class Reachable(BaseModel):
 
 
 class LocalState(BaseModel):
-    """The newest report, fresher than in the store, and how to connect to the server (None: it is not running)."""
+    """The newest report, more recent than in the store, and how to connect to the server (None: it is not running)."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

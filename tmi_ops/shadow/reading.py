@@ -1,4 +1,4 @@
-"""Reads the shadows' reports: from the store, and this machine's own from its fresher local report."""
+"""Reads the shadows' reports: from the store, and this machine's own from its more recent local report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def known_shadows(
     """All shadows that report, the most recent report first.
 
     Args:
-        broken: called for each report in the store that is not trusted.
+        broken: called for each report in the store that cannot be read or has no trusted signature.
 
     Raises:
         StoreError: the store failed.

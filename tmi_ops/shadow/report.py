@@ -2,7 +2,7 @@
 
 `shadows/<name>.json` in the store has a signature in its metadata (see store/stamped.py), made with the prover's key.
 It is replaced conditionally, so two shadows of one name cannot both report. An old report is refused: it verifies
-nothing, whether its shadow has died or somebody put it over a newer one.
+nothing, whether its shadow has died or an attacker replaced a newer one with it.
 """
 
 from __future__ import annotations

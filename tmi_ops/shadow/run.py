@@ -67,7 +67,7 @@ class Ended(Enum):
 
 
 class Run:
-    """See `follow`."""
+    """One run of the shadow's server; see `follow`."""
 
     def __init__(self, life: Life, basis: Basis, seed: Seed) -> None:
         self._life, self._basis, self._seed, self._line = life, basis, seed, basis.line

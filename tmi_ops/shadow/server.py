@@ -1,4 +1,4 @@
-"""Runs the shadow's server: a sheltered standby without a primary, readable for those it is opened to.
+"""Runs the shadow's server: an isolated standby without a primary, readable only for the clients that it allows.
 
 Source: https://www.postgresql.org/docs/current/warm-standby.html#STANDBY-SERVER-OPERATION
 """

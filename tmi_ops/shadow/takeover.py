@@ -29,7 +29,7 @@ from tmi_ops.shadow.report import name_from
 from tmi_ops.shadow.reporting import Reporter
 from tmi_ops.store.objects import ObjectStore
 
-# A shadow that is level is promoted in seconds; another one catches up first, and reports its progress.
+# A shadow that is up to date is promoted in seconds. Another one catches up first and reports its progress.
 PATIENCE_S = 6 * 3600.0
 _NO_SHADOW = "run `tmi-ops shadow run` as a service, or leave out --from-shadow"
 
