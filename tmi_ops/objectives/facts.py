@@ -180,7 +180,7 @@ class RecoverabilityFacts:
         newest: the newest moment, verified or not; None: there is no backup.
         earliest_at: every moment from then until `newest` can be recovered; None: no usable base backup has WAL up to
             the end of the archive.
-        oldest_backup_at: the oldest backup of any kind whose verification did not fail.
+        oldest_backup_at: when the oldest backup of any kind was taken; None: there is none.
         server: None: it could not be queried, and `server_problem` says why.
         receiver: None: the cluster's WAL was never received, the lease cannot be read, or there is no base backup.
         way: the recovery from files and WAL to the newest moment; None: there is no usable base backup.

@@ -1,7 +1,8 @@
 """The recovery time objective: how long a recovery to the newest moment would take now. Facts in, forecast out; pure.
 
-1. The forecast is for base backup and WAL if there is a base backup, else for the newest logical backup.
-2. It adds up fetch, extract, combine, replay and verify, from the speeds of drills and today's sizes.
+1. The forecast is for base backup and WAL if there is a base backup, else for the newest logical backup. If there is
+   also a shadow whose promotion was measured, it is for a promotion.
+2. It adds up the phases of a recovery, such as fetch, extract and replay, from the speeds of drills and today's sizes.
 3. It must be based on a drill. Without a successful one, the status is unknown if the forecast meets the objective, and
    at risk if not. If the last drill failed or is older than `DRILL_STALE_AFTER`, the status is at risk or worse.
 4. The cure is the cheapest backup after which the objective would be met; if none is enough, the reason says so.

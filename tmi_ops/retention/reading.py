@@ -168,8 +168,8 @@ def _read_wal(store: ObjectStore, cluster: str, since: datetime | None, *, to_lo
 
 
 def _read_line(store: ObjectStore, cluster: str, timeline: int) -> Lineage | None:
-    """The line of a timeline. None if its history is encrypted and the private key is not here; a backup host need not
-    have it."""
+    """The line of a timeline. None if its history is encrypted and this host has no private key, as a backup host need
+    not."""
     if store.recipients and store.identity_file is None:
         return None
     return lineage(timeline, read_history(store, cluster, timeline))

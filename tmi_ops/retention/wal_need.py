@@ -1,7 +1,8 @@
 """Which WAL is needed to make kept base backups consistent and to recover to every moment of the recovery window.
 
-1. Each timeline that was written to within the window, and the newest one when the window began, needs an anchor: the
-   newest verified base backup on its line that was taken before the window began.
+1. Each timeline that was written to within the window needs an anchor: the newest verified base backup on its line that
+   was taken before the window began. The clusters with the last write, now and when the window began, also need one for
+   their highest timeline and for the timeline with the last write before the window.
 2. The anchor with its chain is needed, and all WAL on its line from the start of the anchor on.
 3. If there is no such base backup, or the history of a timeline is not known, all WAL and all base backups of the
    cluster are needed.

@@ -1,1 +1,1 @@
-"""Continuous WAL in the store: the receiver, catch-up, archive_command's push, and the check for gaps."""
+"""The WAL archive: the receiver, catch-up, `wal push` for archive_command, and what the archive covers."""

@@ -32,7 +32,7 @@ def fetch_wal_file(store: ObjectStore, system_identifier: str, name: str, destin
 
     Raises:
         IntegrityError: the size, SHA-256 or header is wrong; nothing was written.
-        StoreError: the store failed, or the private key is missing or another's.
+        StoreError: the store failed, or the private key is missing or does not fit.
     """
     content = read_wal_file(store, system_identifier, name)
     if content is None:

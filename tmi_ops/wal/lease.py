@@ -96,7 +96,7 @@ class KeptLease:
             raise self._lost
 
     def keep(self, progress: Callable[[], dict[str, object]]) -> None:
-        """Renew the lease until it ends. Runs in a thread of its own."""
+        """Renew the lease until it is given up or lost. Must run in its own thread."""
         while not self._ending.wait(RENEWAL_S):
             try:
                 self._write(progress())

@@ -46,7 +46,7 @@ class Links:
         return replace(self, last=before.last, before_last=before.before_last)
 
     def metadata(self) -> dict[str, str]:
-        """As object metadata."""
+        """The links as object metadata."""
         facts = {
             "first": _lsn(self.first),
             "prev": _lsn(self.prev),

@@ -4,8 +4,8 @@
    holds the bytes up to the beginning of the next piece; the metadata of the last one says where it ends. Only one
    writer can put a piece of a given name, so a receiver that was suspended cannot add to what its successor stored.
 2. When pieces have become many, they are folded: `<segment>.partial.<offset>-<offset>` holds the same bytes, and the
-   pieces are removed. No object is ever overwritten, so a versioned bucket keeps nothing of what was removed by its
-   version.
+   pieces are removed. No object is ever overwritten, so a versioned bucket keeps nothing of an object that was removed
+   by its version.
 3. Earlier releases stored one object, `<segment>.partial`, padded with zeros: the piece at offset 0.
 """
 
@@ -61,7 +61,7 @@ def chains(listed: Iterable[Piece]) -> tuple[tuple[Piece, ...], ...]:
     """The pieces that make up the partial from offset 0 on, each byte once. There are two results if an earlier release
     wrote at the same time as this one; the longer one counts.
 
-    Every piece has its `end`, except that of the last one may be only in its metadata.
+    Every piece has its `end`, except the last one, whose end may be only in its metadata.
     """
     pieces = list(listed)
     own = [piece for piece in pieces if not piece.is_older_kind]

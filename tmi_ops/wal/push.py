@@ -64,7 +64,7 @@ def push_wal_file(store: ObjectStore, path: Path, system_identifier: str | None 
         StoreError: the store failed.
     """
     name = path.name
-    file_key("0", name)  # refuses what is no WAL file before anything is read
+    file_key("0", name)  # refuses anything but a WAL file before it is read
     content = _read(path)
     if not SEGMENT_NAME.fullmatch(name.removesuffix(PARTIAL_SUFFIX)):
         cluster = system_identifier or cluster_beside(path)

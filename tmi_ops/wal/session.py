@@ -105,7 +105,7 @@ class Session:
         self._put_s = 0.0
 
     def run(self, phase: Phase) -> None:
-        """Receive.
+        """Receive until the session ends.
 
         Raises:
             WalConflictError: the archive holds another history.

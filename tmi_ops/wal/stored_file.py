@@ -50,7 +50,7 @@ class FileFacts:
     end_lsn: int | None
 
     def metadata(self) -> dict[str, str]:
-        """As object metadata."""
+        """The facts as object metadata."""
         facts = {
             "size": None if self.size is None else str(self.size),
             "sha256": self.sha256,
