@@ -1,12 +1,13 @@
-"""A base backup: the files of a whole cluster, from the server straight into the store, without a local copy.
+"""A base backup: the files of a whole cluster, streamed from the server into the store without a local copy.
 
-1. A temporary replication slot makes the server keep the WAL that the backup will need; it ends with the connection.
-2. For an incremental backup the server is given the manifest of the one before. What it refuses becomes a full one.
-3. Archives and manifest flow into one object each while the server reads its files.
-4. Our own manifest commits the backup; without it nothing exists.
+1. A temporary replication slot makes the server keep the WAL that the backup needs. It ends with the connection.
+2. For an incremental backup, the server is sent the manifest of the previous one. If it refuses, a full backup is
+   taken.
+3. While the server reads its files, each archive and the manifest are streamed into one object each.
+4. Our own manifest commits the backup; without it the backup does not exist.
 
-The server's `backup_manifest` stays unencrypted: it names files and their checksums, holds none of their content, and
-a backup host that has only public keys must be able to give it back to the server.
+The server's `backup_manifest` is stored unencrypted: it holds file names and checksums but no content, and a backup
+host that has only public keys must be able to send it back to the server.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ SERVER_ZSTD_WORKERS = 2
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a replication connection says of the cluster behind it.
+    """A cluster, as a replication connection describes it.
 
-    `wal_segment_size` in bytes; `in_recovery` None: not known.
+    `wal_segment_size` is in bytes. `in_recovery` is None if unknown.
     """
 
     system_identifier: str
@@ -65,10 +66,10 @@ class Cluster:
 
 @dataclass(frozen=True)
 class _Sent:
-    """What the store holds now."""
+    """The objects uploaded so far."""
 
     objects: tuple[StoredObject, ...]
-    archives: dict[str, str]  # the object's name by the tablespace's place
+    archives: dict[str, str]  # object name by tablespace location
 
 
 def back_up_base(
@@ -81,20 +82,21 @@ def back_up_base(
     longest_chain: int = LONGEST_CHAIN,
     fast_checkpoint: bool = True,
 ) -> BaseManifest:
-    """Take a base backup and commit it with its manifest. It holds the WAL that makes it consistent.
+    """Take a base backup and commit it with its manifest. It includes the WAL that makes it consistent.
 
-    Whatever goes wrong, Ctrl-C included, no manifest is written and the objects already sent are removed.
+    On any failure, Ctrl-C included, no manifest is written and the objects already uploaded are removed.
 
     Args:
-        incremental: build upon the newest backup; where that cannot be, a full one is taken and its manifest says why.
-        max_rate: bytes per second that the server may send.
-        longest_chain: backups in a chain, its full one included.
+        incremental: build upon the newest backup; if that is impossible, take a full one and record why in its
+            manifest.
+        max_rate: maximum transfer rate of the server, in bytes per second.
+        longest_chain: maximum number of backups in a chain, the full one included.
         fast_checkpoint: begin at once, at the price of a burst of writes on the server.
 
     Raises:
-        BackupRunningError: another backup of this database is being taken.
-        DatabaseError: the server could not be reached or lacks a right, a setting or a line that allows it; the
-            next step holds that line. Also when it found pages that fail their checksum.
+        BackupRunningError: another backup of this database is running.
+        DatabaseError: the server could not be reached, a right, a setting or a pg_hba line is missing (the hint gives
+            the line), or pages failed their checksum.
         StoreError: the store failed.
     """
     clock = time.monotonic()
@@ -156,7 +158,7 @@ def back_up_base(
 
 
 def read_cluster(connection: ReplicationConnection) -> Cluster:
-    """Read what a walsender tells without any right in any database."""
+    """Read what a walsender reports without any right in any database."""
     identity = connection.query("IDENTIFY_SYSTEM")[0]
     version_num = connection.server_version_num
     return Cluster(
@@ -198,14 +200,14 @@ def _continuation(store: ObjectStore, cluster: Cluster, longest: int, report: Re
 
 
 def _is_whole(store: ObjectStore, base: BaseManifest) -> bool:
-    """Whether every object is there with its size; their content is for a verification to read."""
+    """Whether every object is present with its recorded size; content is checked by verification."""
     folder = backup_folder(base.backup_id)
     sizes = {item.key: item.size for item in store.list_objects(f"{folder}/")}
     return all(sizes.get(f"{folder}/{item.name}") == item.size for item in base.objects)
 
 
 def _keep_wal(connection: ReplicationConnection, report: Report) -> None:
-    """Have the server keep the WAL from here on until the connection ends."""
+    """Make the server keep its WAL from now until the connection ends."""
     slot = quote_name(f"tmi_ops_base_{secrets.token_hex(4)}")
     try:
         connection.query(f"CREATE_REPLICATION_SLOT {slot} TEMPORARY PHYSICAL RESERVE_WAL")
@@ -225,7 +227,7 @@ def _begin(
     upon: Continuation,
     report: Report,
 ) -> tuple[BaseBackupStream, Continuation]:
-    """Begin incrementally where there is something to build upon and the server agrees, else in full."""
+    """Begin an incremental backup if there is a parent and the server accepts it, else a full one."""
     parent = upon.parent
     if parent is not None:
         try:
@@ -263,7 +265,7 @@ def _send(stream: BaseBackupStream, store: ObjectStore, folder: str, report: Rep
 
 
 def _archive_object(archive: NewArchive, chunks: Iterator[bytes]) -> tuple[str, Iterator[bytes]]:
-    """The object's name and bytes: zstd, by the server's hand or else by ours."""
+    """The object's name and its bytes, compressed with zstd by the server or else here."""
     name = checked_archive_name(archive.name)
     if name.endswith(".zst"):
         return name, chunks
@@ -292,7 +294,7 @@ def _tablespaces(stream: BaseBackupStream, sent: _Sent) -> tuple[Tablespace, ...
 
 @dataclass(frozen=True)
 class _Told:
-    """What only a database tells: the server's clock, its first role, and, before 14, whether it is a standby."""
+    """What only a database connection reports: time, bootstrap superuser and, before PostgreSQL 14, standby or not."""
 
     time: datetime | None = None
     superuser: str | None = None
@@ -300,7 +302,7 @@ class _Told:
 
 
 def _ask_database(postgres: PostgresSettings) -> _Told:
-    """Nothing is known where the role, which may replicate, is not allowed to connect."""
+    """Query a database for these facts. All are None if the replication role may not connect to it."""
     try:
         with connect(postgres) as connection:
             row = connection.execute(
@@ -313,7 +315,7 @@ def _ask_database(postgres: PostgresSettings) -> _Told:
 
 
 def _ask_standby(postgres: PostgresSettings) -> datetime | None:
-    """The newest commit of its primary that a standby has replayed; None of a primary, and where nobody may ask."""
+    """The newest commit that a standby has replayed; None on a primary, or if the role may not connect."""
     try:
         with connect(postgres) as connection:
             row = connection.execute("SELECT pg_last_xact_replay_timestamp() WHERE pg_is_in_recovery()").fetchone()

@@ -1,7 +1,7 @@
 """Which backup an incremental one builds upon, or why a full one is needed.
 
-A chain is a full base backup and the incremental ones upon it; to restore the last, all are needed. So it is bounded,
-and continued only where every link is known to be there.
+A chain is a full base backup and the incremental ones upon it; restoring the last requires all of them. Its length is
+therefore limited, and it is continued only if every link is known to be present.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ LONGEST_CHAIN = 6
 
 @dataclass(frozen=True)
 class ChainFacts:
-    """What the decision rests on.
+    """The facts that the decision needs.
 
-    `bases` are all base backups of the store. `unusable` are ids of backups that a verification has found bad
-    or that lack an object.
+    `bases`: all base backups in the store. `unusable`: ids of backups that failed verification or lack an object.
     """
 
     server_version_num: int
@@ -34,14 +33,14 @@ class ChainFacts:
 
 @dataclass(frozen=True)
 class Continuation:
-    """Either the backup to build upon, or the reason why there is none."""
+    """Either the backup to build upon, or the reason for a full one."""
 
     parent: BaseManifest | None
     full_because: str | None
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """The ids a backup upon the parent builds upon, the full one first."""
+        """The ids of the backups that a backup upon the parent needs, the full one first."""
         return (*self.parent.chain, self.parent.backup_id) if self.parent else ()
 
 
@@ -72,7 +71,7 @@ def continue_chain(facts: ChainFacts) -> Continuation:
 
 
 def newest_of(bases: Sequence[BaseManifest], system_identifier: str) -> BaseManifest | None:
-    """The base backup of one cluster that ended last. Ids do not tell: they know only whole seconds."""
+    """The base backup of a cluster that ended last. Ids cannot tell: their timestamps have whole seconds only."""
     of_cluster = [base for base in bases if base.system_identifier == system_identifier]
     return max(of_cluster, key=lambda base: base.consistent_at, default=None)
 

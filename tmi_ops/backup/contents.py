@@ -1,4 +1,4 @@
-"""What a backup holds, as it is kept in the store beside it; encrypted where the dump is."""
+"""The contents of a backup, stored beside it as an object; encrypted if the dump is."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _CONTENTS: TypeAdapter[Contents] = TypeAdapter(Contents)
 
 
 def contents_json(contents: Contents) -> bytes:
-    """The bytes that go into the store: indented, because people read them in a disaster."""
+    """The JSON to store, indented because people read it in a disaster."""
     return _CONTENTS.dump_json(contents, indent=1) + b"\n"
 
 
 def parse_contents(data: bytes) -> Contents:
-    """Read them again.
+    """Parse stored contents.
 
     Raises:
-        RecoveryError: they cannot be understood.
+        RecoveryError: they cannot be parsed.
     """
     try:
         return _CONTENTS.validate_json(data)
@@ -34,7 +34,7 @@ def parse_contents(data: bytes) -> Contents:
 
 
 def written_name(schema: str, name: str) -> str:
-    """`schema.name`, quoted where a dot or a quote would make two names look alike."""
+    """`schema.name`, with parts quoted that contain a dot or a quote, so that no two names look alike."""
     return ".".join(
         '"' + part.replace('"', '""') + '"' if "." in part or '"' in part else part for part in (schema, name)
     )
@@ -49,7 +49,7 @@ def fingerprints_of(contents: Contents) -> dict[str, TableFingerprint]:
 
 
 def sequence_values(contents: Contents) -> dict[str, SequenceRange]:
-    """Each sequence's last value, 0 where it was never used, for a manifest."""
+    """Each sequence's last value, 0 if it was never used, for a manifest."""
     values = {
         written_name(sequence.schema, sequence.name): sequence.last_value if sequence.called else 0
         for sequence in contents.sequences

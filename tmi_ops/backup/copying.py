@@ -1,4 +1,4 @@
-"""The way of a dump from the server into the store: what is counted, converted and stored on it."""
+"""The path of a dump from the server into the store: counting, conversion and upload."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.manifest import StoredObject
 from tmi_ops.store.objects import ObjectStore
 
-# The archive that a script was made of, without its data: `pg_restore --list` reads it.
+# The archive that a script was made from, without its data: `pg_restore --list` reads it.
 TOC_OBJECT = "toc.dump"
-# Files of a parallel dump that are counted and sent at once.
+# Files of a parallel dump that are counted and uploaded at once.
 SENDERS = 3
 
 
@@ -49,10 +49,10 @@ class CopiedDatabase:
 
 @dataclass(frozen=True)
 class Copying:
-    """Sends what programs say of one snapshot into one backup's folder of the store, until `stop` is pulled.
+    """Uploads the output of programs that share one snapshot into one backup's folder, until `stop` is pulled.
 
-    `spool`: a directory for what cannot be streamed. `application_name`: of the programs' sessions. `warnings`: what
-    the programs warned of.
+    `spool`: directory for what cannot be streamed. `application_name`: of the programs' sessions. `warnings`: collects
+    the programs' warnings.
     """
 
     postgres: PostgresSettings
@@ -86,7 +86,7 @@ class Copying:
         return CopiedDatabase(tuple(objects), *archive.result())
 
     def program(self, argv: list[str | Path], *, stdin: Iterable[bytes] | None = None) -> Iterator[bytes]:
-        """The output of a program that reaches the server."""
+        """The output of a program that connects to the server."""
         environment = libpq_environment(self.postgres, server_major=self.snapshot.server.major)
         environment["PGAPPNAME"] = self.application_name
         for chunk in stream_program(argv, environment, stdin=stdin, stop=self.stop, warn=self.warnings.append):
@@ -100,7 +100,7 @@ class Copying:
         return stored.model_copy(update={"name": name})
 
     def _directory(self, name: str, jobs: int) -> CopiedDatabase:
-        """Parallel pg_dump writes files, not a stream; each is sent as soon as it is complete."""
+        """Parallel pg_dump writes files, not a stream; each is uploaded as soon as it is complete."""
         self.spool.mkdir(parents=True, exist_ok=True)
         require_free_space(self.spool, self._spool_needed(jobs), "A dump in the directory format")
         with tempfile.TemporaryDirectory(prefix="dump-", dir=self.spool) as spool:
@@ -127,7 +127,7 @@ class Copying:
                 for file in completed_files(target, dumping, self.stop, waiting):
                     if file.name == TOC_FILE:
                         toc = directory_toc(file.read_bytes())
-                    size = file.stat().st_size  # before it is sent: it is removed then
+                    size = file.stat().st_size  # before the upload, which removes the file
                     sending[senders.submit(self._send, file, f"{name}/{file.name}", count, phase)] = size
                     _raise_first(sending)
                 objects = [future.result() for future in sending]
@@ -153,8 +153,8 @@ class Copying:
         return stored
 
     def _spool_needed(self, jobs: int) -> int:
-        """Bytes of the tables that are written at once, and of the files that may wait."""
-        tables = self.snapshot.tables[: jobs + 1]  # the largest
+        """Bytes of the tables that are written at once, plus those of the files that may wait for upload."""
+        tables = self.snapshot.tables[: jobs + 1]  # largest first
         sizes = self.snapshot.connection.execute(
             "SELECT pg_table_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
             "WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest(%s::name[], %s::name[]))",

@@ -1,6 +1,6 @@
-"""Counting what an archive holds while it passes by: beside whoever takes its bytes, in a thread of its own.
+"""Count what an archive holds while it streams by, in a thread beside the consumer.
 
-Unpacking and hashing leave the interpreter free, so on two cores the count costs the stream little time.
+Unpacking and hashing release the interpreter lock, so on two cores counting costs the stream little time.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tmi_ops.postgres.server import read_server
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.store.channel import Channel, ChannelClosedError
 
-# What the directory format calls its files: of tables, and of large objects.
+# File names of the directory format: tables by suffix, and large objects.
 _SUFFIXES: Mapping[str, Compression] = {"": "none", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
 _LARGE_OBJECT = re.compile(r"blob_(\d{1,10})")
 
 
 class CountedArchive:
-    """Passes an archive's chunks on, once, and knows afterwards what it held."""
+    """Passes on an archive's chunks once, and then knows what it held."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
@@ -47,7 +47,7 @@ class CountedArchive:
         """The chunks, unchanged.
 
         Raises:
-            ArchiveError: they are no archive of pg_dump.
+            ArchiveError: they are not a pg_dump archive.
         """
         self._thread.start()
         try:
@@ -67,10 +67,10 @@ class CountedArchive:
             raise self._failure
 
     def result(self) -> tuple[Toc, Contents]:
-        """What the archive held; all chunks have passed.
+        """What the archive held. Call it after all chunks have passed.
 
         Raises:
-            ArchiveError: it ended too early.
+            ArchiveError: the archive is cut off.
         """
         return self._reader.result()
 
@@ -91,7 +91,7 @@ class CountedArchive:
 
 
 class CountedDirectory:
-    """Counts the files of a directory archive, each while it passes by; several may pass at once."""
+    """Counts the files of a directory archive as they stream by; several may pass at once."""
 
     def __init__(self) -> None:
         self._rows: dict[str, RowsDigest] = {}
@@ -120,10 +120,10 @@ class CountedDirectory:
             self._objects[int(large_object[1])] = objects.content()
 
     def result(self, toc: Toc) -> Contents:
-        """What the archive held; all its files have passed.
+        """What the archive held. Call it after all its files have passed.
 
         Raises:
-            ArchiveError: one is missing.
+            ArchiveError: a file is missing.
         """
         tables: list[TableContent] = []
         for entry in toc.of_kind(TABLE_DATA):
@@ -135,13 +135,13 @@ class CountedDirectory:
 
 
 def data_file(name: str) -> Compression | None:
-    """How the data in a file of a directory archive are compressed; None: it holds no data."""
+    """The compression of a data file of a directory archive; None if it is not a data file."""
     stem, dat, suffix = name.partition(".dat")
     return _SUFFIXES.get(suffix) if dat and stem != "toc" else None
 
 
 def count_database(address: PostgresSettings, programs: Programs) -> tuple[Toc, Contents]:
-    """Dump the database that `address` names, as a backup of it would be, and only count what comes.
+    """Dump the database that `address` names as a backup would, and only count the output.
 
     Raises:
         DatabaseError: the server could not be reached.

@@ -1,7 +1,7 @@
-"""Every definition of a database, in pg_dump's own words: the entries of an archive's table of contents.
+"""Every definition of a database as pg_dump writes it: the entries of an archive's table of contents.
 
-pg_dump knows every kind of object that PostgreSQL has; a restored copy is dumped again and compared entry by entry
-(recovery/definitions.py). What pg_dump does not write stands in `backup/undumped.py`.
+pg_dump knows every kind of object that PostgreSQL has, so a restored copy is dumped again and compared entry by entry
+(recovery/definitions.py). `backup/undumped.py` covers what pg_dump does not write.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.server import read_server
 from tmi_ops.settings import PostgresSettings
 
-# Data, what is compared as data of ours (backup/properties.py, large objects), and the archive's own preliminaries.
+# Data, what we compare as data (backup/properties.py, large objects), and the archive's own preliminaries.
 _NO_DEFINITIONS = frozenset(
     {
         "BLOB",
@@ -35,15 +35,15 @@ _NO_DEFINITIONS = frozenset(
     }
 )
 _NO_DEFINITION_OF = ("LARGE OBJECT ", "LARGE OBJECTS ", "DATABASE ")  # grants, comments, labels on them
-ATTACHED = frozenset({"ACL", "COMMENT", "SECURITY LABEL"})  # their owner is that of the object they are about
+ATTACHED = frozenset({"ACL", "COMMENT", "SECURITY LABEL"})  # their owner is that of the object they belong to
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One object, or one thing said of an object (a default, a grant, a comment).
+    """One object, or one attribute of an object (a default, a grant, a comment).
 
-    `kind`, `schema` and `name` are pg_dump's: `name` tells it apart within its schema and kind, as `f(integer)` or
-    `table trigger`, and is "" in none. `text` are the SQL statements that make it.
+    `kind`, `schema` and `name` are pg_dump's. `name` identifies it within its schema and kind, as `f(integer)` or
+    `table trigger`; `schema` is "" for an object outside any. `text` holds the SQL statements that create it.
     """
 
     kind: str
@@ -56,7 +56,7 @@ class Definition:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is called. Two objects may be called the same; then they are told apart by their text."""
+        """Its identity. Two objects may share one; their text then distinguishes them."""
         return self.kind, self.schema, self.name
 
 
@@ -71,7 +71,7 @@ def live_definitions(postgres: PostgresSettings, programs: Programs) -> tuple[De
     Raises:
         DatabaseError: the server could not be reached.
         ProgramError: pg_dump failed.
-        ArchiveError: what it wrote cannot be read.
+        ArchiveError: its output cannot be read.
     """
     with connect(postgres) as connection:
         server = read_server(connection)
@@ -82,7 +82,7 @@ def live_definitions(postgres: PostgresSettings, programs: Programs) -> tuple[De
         for event in reader.feed(chunk):
             toc = event.toc if isinstance(event, TocRead) else toc
     reader.close()
-    if toc is None:  # an archive without one is not complete, which `close` refuses
+    if toc is None:  # a complete archive has one; `close` refuses any other
         raise AssertionError
     return definitions_of(toc)
 

@@ -1,4 +1,4 @@
-"""pg_dump and pg_dumpall: what is asked of them, and their output as a stream of bytes."""
+"""pg_dump and pg_dumpall: their command lines, and their output as a stream of bytes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from tmi_ops.postgres.versions import DUMP_IN_ZSTD
 LogicalFormat = Literal["custom", "directory", "plain", "schema-only"]
 LOGICAL_FORMATS: tuple[LogicalFormat, ...] = ("custom", "directory", "plain", "schema-only")
 
-READ_SIZE = 1 << 20  # bytes; the most that a pipe of an unprivileged process may hold on Linux as it comes
-ZSTD_LEVEL = 1  # beyond 1 the dump waits for the compressor on 2 cores, for a few per cent of size
-# We hold every table already, so pg_dump waits for a lock only behind somebody who waits for us.
+READ_SIZE = 1 << 20  # bytes; the default maximum of an unprivileged process's pipe on Linux
+ZSTD_LEVEL = 1  # above 1, the dump waits for the compressor on 2 cores, for a few per cent of size
+# We already hold a lock on every table, so pg_dump waits for one only behind a session that waits for us.
 LOCK_WAIT_MS = 10_000
-# Concerns dumps of data alone; ours make foreign keys after the rows.
+# Applies to data-only dumps; ours create foreign keys after the rows.
 _HARMLESS = ("there are circular foreign-key constraints",)
 
 
 def dump_object_name(format_: LogicalFormat) -> str:
-    """The name of the dump's object in the store (for `directory`: the folder its files are in)."""
+    """The name of the dump's object in the store (for `directory`, of the folder with its files)."""
     return {
         "custom": "database.dump",
         "directory": "database.dir",
@@ -51,14 +51,14 @@ def dump_command(
     directory: Path | None = None,
     jobs: int = 2,
 ) -> list[str | Path]:
-    """The pg_dump argv of a format. Output goes to stdout, but for `directory` into that directory.
+    """The pg_dump command line of a format. Output goes to stdout, for `directory` into that directory.
 
-    What ends as a script (`plain`, `schema-only`) leaves the server as an archive too: its contents can be counted on
-    the way, and pg_restore makes the script of it (`script_command`).
+    Script formats (`plain`, `schema-only`) also leave the server as an archive: its contents can be counted on the way,
+    and pg_restore turns it into a script (`script_command`).
     Source: https://www.postgresql.org/docs/current/app-pgdump.html
 
     Args:
-        encoding: the database's own. Nothing is converted, so bytes that are no text in another encoding come along.
+        encoding: the database's own. Nothing is converted, so bytes that are invalid in another encoding are kept.
     """
     argv = [*_dump_options(programs, encoding), f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT_MS}"]
     if format_ == "directory":
@@ -77,12 +77,12 @@ def dump_command(
 
 
 def count_command(programs: Programs, encoding: str) -> list[str | Path]:
-    """The pg_dump argv for a dump that is counted and thrown away."""
+    """The pg_dump command line of a dump that is counted and thrown away."""
     return [*_dump_options(programs, encoding), "--format=custom", f"--compress={compression(programs)}"]
 
 
 def definitions_command(programs: Programs, encoding: str) -> list[str | Path]:
-    """The pg_dump argv for an archive of every definition, without data."""
+    """The pg_dump command line of an archive of every definition, without data."""
     return [*_dump_options(programs, encoding), "--format=custom", "--schema-only", "--compress=0"]
 
 
@@ -91,19 +91,19 @@ def _dump_options(programs: Programs, encoding: str) -> list[str | Path]:
 
 
 def script_command(programs: Programs) -> list[str | Path]:
-    """The pg_restore argv that makes a script of an archive: from its standard input to its standard output."""
+    """The pg_restore command line that converts an archive on standard input into a script on standard output."""
     return [programs.path("pg_restore"), "--file=-"]
 
 
 def compression(programs: Programs) -> str:
-    """What pg_dump compresses with: zstd where it can, else its gzip at the same eagerness."""
+    """pg_dump's compression option: zstd if it supports it, else gzip at the same level."""
     return f"zstd:{ZSTD_LEVEL}" if _speaks_zstd(programs) else "1"
 
 
 def globals_command(programs: Programs, database: str, *, with_passwords: bool) -> list[str | Path]:
-    """The pg_dumpall argv for roles and their memberships. Without passwords it needs no superuser.
+    """The pg_dumpall command line for roles and their memberships. Without passwords it needs no superuser.
 
-    It connects to `database`: the role need not be let into any other.
+    It connects to `database`, so the role needs access to no other.
 
     Source: https://www.postgresql.org/docs/current/app-pg-dumpall.html
     """
@@ -112,12 +112,12 @@ def globals_command(programs: Programs, database: str, *, with_passwords: bool) 
 
 
 def waited_for_lock(error: BaseException) -> bool:
-    """Whether a pg_dump ended because it was not given a table's lock in time."""
+    """Whether pg_dump failed because it did not get a table lock in time."""
     return isinstance(error, ProgramError) and "LOCK TABLE" in error.output and "canceling statement" in error.output
 
 
 class Stop:
-    """Ends programs from another thread, those that run and those that would begin."""
+    """Ends programs from another thread: those running, and those started later."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -131,7 +131,7 @@ class Stop:
                 _end(process)
 
     def pause(self, paused: bool) -> None:
-        """Have the programs wait, or go on."""
+        """Pause the programs, or let them continue."""
         with self._lock:
             for process in self._processes:
                 if process.poll() is None:
@@ -154,14 +154,15 @@ def stream_program(
     stop: Stop | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Iterator[bytes]:
-    """Run a program and yield its standard output as it comes. Closing the iterator ends the program.
+    """Run a program and yield its standard output as it is written. Closing the iterator ends the program.
 
     Args:
-        stdin: what it reads, handed over by a thread.
-        warn: told of each warning when the program has ended well: pg_dump's exit code does not tell what it left out.
+        stdin: its standard input, written by a thread.
+        warn: called with each warning once the program has succeeded: pg_dump's exit code does not show what it left
+            out.
 
     Raises:
-        ProgramError: after the last byte, when the program exited non-zero: what came before is not a whole dump.
+        ProgramError: after the last byte, if the program exited non-zero; the output so far is not a whole dump.
     """
     with tempfile.TemporaryFile() as errors:
         try:
@@ -175,7 +176,7 @@ def stream_program(
             )
         except OSError as error:
             raise ProgramError(f"{argv[0]} could not be started: {error.strerror}.") from None
-        watching = guard(process.pid)  # a parallel dump would go on without us
+        watching = guard(process.pid)  # a parallel dump would continue without us
         if stop is not None:
             stop.ends(process)
         feeder = _Feeder(process, stdin) if stdin is not None else None
@@ -205,7 +206,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Feeder:
-    """Hands chunks to a program's standard input; what fails in making them ends the program."""
+    """Writes chunks to a program's standard input. If producing them fails, the program is ended."""
 
     def __init__(self, process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
         self._process = process
@@ -230,20 +231,20 @@ class _Feeder:
                 for chunk in self._chunks:
                     stdin.write(chunk)
         except BrokenPipeError:
-            pass  # the program ended early; its exit code and words say why
+            pass  # the program ended early; its exit code and messages say why
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that reads the output
             self._failure = error
             _end(self._process)
 
 
 def warnings_in(said: str) -> list[str]:
-    """The warnings of one of PostgreSQL's programs that say something of the dump's content."""
+    """The warnings in a PostgreSQL program's output that concern the dump's content."""
     found = [line.split(": warning: ", 1)[1].strip() for line in said.splitlines() if ": warning: " in line]
     return [warning for warning in found if not warning.startswith(_HARMLESS)]
 
 
 def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks as one zstd frame (`zstd -d` reads it)."""
+    """The chunks as one zstd frame (readable by `zstd -d`)."""
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
     for chunk in chunks:
         packed = compressor.compress(chunk)
@@ -262,7 +263,7 @@ def _read_all(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
 
 
 def _widen(output: IO[bytes]) -> None:
-    """Let a pipe hold more than its 64 kB, where it may: the program goes on while we hash and send what came."""
+    """Enlarge a pipe beyond its 64 kB if permitted: the program continues while we hash and upload its output."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, READ_SIZE)
@@ -270,7 +271,7 @@ def _widen(output: IO[bytes]) -> None:
 
 @lru_cache(maxsize=8)
 def _speaks_zstd(programs: Programs) -> bool:
-    """Whether this pg_dump was built with zstd: it says so before it tries to connect (to nowhere, here)."""
+    """Whether this pg_dump was built with zstd: it reports a lack before it tries to connect (here, to nowhere)."""
     if programs.major < DUMP_IN_ZSTD:
         return False
     probe = subprocess.run(

@@ -1,11 +1,12 @@
-"""What a table held at a moment, in a few bytes: the row count and a digest that does not mind the order of rows.
+"""A table's content at a moment, in a few bytes: row count and a digest that does not depend on the order of rows.
 
 The digest: SHA-256 of each row's text (as UTF-8, with output settings pinned), of which the first 128 bits are summed
-as two signed 64-bit numbers. Addition does not mind order, duplicates count, and any client with SQL can redo it.
+as two signed 64-bit numbers. A sum does not depend on order, counts duplicates, and any SQL client can recompute it.
 
-A row becomes text by record_out: a cast to text may be a function of the table's owner, and we may be a superuser.
+Rows are converted to text by record_out: a cast to text may be a function of the table's owner, and we may be
+superuser.
 
-Restore points are made of it, and backups of releases before the digest came from the dump's own bytes.
+Restore points use it, as do backups by releases older than the digest of the dump's own bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _FINGERPRINT = sql.SQL(
 
 
 def fingerprint_table(connection: psycopg.Connection[Any], table: TableName) -> TableFingerprint:
-    """Fingerprint one table as the connection's snapshot sees it; output must be pinned (`pin_text_output`)."""
+    """Fingerprint one table as the connection's snapshot sees it. Output must be pinned (`pin_text_output`)."""
     row = connection.execute(_FINGERPRINT.format(table.identifier)).fetchone()
     if row is None:
         raise AssertionError
@@ -57,7 +58,7 @@ def fingerprint_tables(
 
 
 def read_sequences(connection: psycopg.Connection[Any]) -> dict[str, int]:
-    """The last value of each sequence, 0 where it was never used. Sequences move outside of any snapshot."""
+    """The last value of each sequence, 0 if it was never used. Sequences change regardless of any snapshot."""
     rows = connection.execute(
         "SELECT schemaname || '.' || sequencename, coalesce(last_value, 0) FROM pg_catalog.pg_sequences"
     ).fetchall()
@@ -65,7 +66,7 @@ def read_sequences(connection: psycopg.Connection[Any]) -> dict[str, int]:
 
 
 def differing_tables(source: Mapping[str, TableFingerprint], copy: Mapping[str, TableFingerprint]) -> list[str]:
-    """How the copy differs from the source, a sentence a table; empty when they are equal."""
+    """How the copy differs from the source, one sentence per table; empty if they are equal."""
     differences = []
     for table in sorted(source.keys() | copy.keys()):
         was, came = source.get(table), copy.get(table)

@@ -1,10 +1,10 @@
-"""What a database is made of, object by object, so that a restored copy can be compared with its source.
+"""The objects of a database one by one, to compare a restored copy with its source.
 
-A dump that restores every row may still have lost a trigger, a grant or a constraint; counting rows would not notice.
+A dump that restores every row may still have lost a trigger, a grant or a constraint; row counts do not show it.
 
-PostgreSQL has two wordings of one expression, which are made one. `varchar_column IN ('a', 'b')` is kept as
-`(ARRAY['a'::character varying, ...])::text[]`. When a dump's words are read back, the cast goes to each element:
-`ARRAY[('a'::character varying)::text, ...]`. Both mean the same, and the second is said the same way ever after.
+PostgreSQL writes one kind of expression in two ways, which are normalized to one. `varchar_column IN ('a', 'b')` is
+stored as `(ARRAY['a'::character varying, ...])::text[]`. When a dump is read back, the cast moves to each element:
+`ARRAY[('a'::character varying)::text, ...]`. Both mean the same, and the second form is stable.
 Source: https://www.postgresql.org/docs/current/sql-expressions.html#SQL-SYNTAX-ARRAY-CONSTRUCTORS
 """
 
@@ -22,7 +22,7 @@ _CAST = re.compile(r"\]\)::([A-Za-z_][\w .\"]*(?:\([\d,]+\))?)\[\]")
 
 
 def canonical(definition: str) -> str:
-    """The definition as it is said after a dump and a restore; any other is returned as it is."""
+    """The definition as PostgreSQL writes it after a dump and restore; unchanged if it has no such expression."""
     position = definition.find(_ARRAY)
     while position >= 0:
         first = position + len(_ARRAY)
@@ -38,7 +38,7 @@ def canonical(definition: str) -> str:
 
 
 def _end_of_array(text: str, start: int) -> tuple[int, list[int]]:
-    """Where the array's closing bracket is, and the commas between its elements; (-1, []) where it never closes."""
+    """Positions of the array's closing bracket and of the commas between elements; (-1, []) if it is never closed."""
     depth, quoted = 0, ""
     commas: list[int] = []
     for position in range(start, len(text)):
@@ -58,8 +58,8 @@ def _end_of_array(text: str, start: int) -> tuple[int, list[int]]:
     return -1, []
 
 
-# Each query gives (name, definition). Definitions are PostgreSQL's own words (pg_get_*def) with search_path pinned,
-# so names come out qualified. A source and its copy share a major version, so the words are comparable.
+# Each query returns (name, definition). Definitions are PostgreSQL's own (pg_get_*def) with search_path pinned, so
+# names are qualified. A source and its copy share a major version, so the definitions are comparable.
 _USER_SCHEMA = (
     "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'"
     " AND n.nspname NOT LIKE 'pg\\_temp%'"
@@ -142,7 +142,7 @@ _QUERIES: Mapping[str, str] = {
 
 
 def read_inventory(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Each object of the database and its definition; the keys are `kind name`.
+    """Each object of the database and its definition; keys are `kind name`.
 
     Output must be pinned (`pin_text_output`): definitions depend on search_path.
     """
@@ -154,7 +154,7 @@ def read_inventory(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 def differing_objects(source: Mapping[str, str], copy: Mapping[str, str]) -> list[str]:
-    """How the copy's objects differ from the source's, a sentence an object; empty when they are equal."""
+    """How the copy's objects differ from the source's, one sentence per object; empty if they are equal."""
     differences = []
     for name in sorted(source.keys() | copy.keys()):
         if name not in copy:

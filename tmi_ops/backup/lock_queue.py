@@ -1,8 +1,8 @@
-"""Who is in the way of whom: a backup must not be the reason that an application stands still.
+"""Which sessions block the backup and which it blocks: a backup must not bring an application to a halt.
 
-A backup locks every table ACCESS SHARE, and its pg_dump does so again. An ALTER that comes in between waits for our
-lock and pg_dump waits behind it: we wait for ourselves, the server sees no deadlock in that, and everybody else queues
-up behind the ALTER. A watch looks for it and says so, that the backup may give way.
+A backup locks every table in ACCESS SHARE mode, and its pg_dump does so again. An ALTER that arrives in between waits
+for our lock, and pg_dump waits behind the ALTER: we wait for ourselves. The server sees no deadlock in that, and all
+other sessions queue behind the ALTER. A watch detects it, so that the backup can give way.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.settings import PostgresSettings
 
 LOOK_EVERY_S = 1.0
-# For how long our program may wait for a lock that somebody holds for his own reasons.
+# How long our program may wait for a lock that a session holds for reasons of its own.
 PATIENCE_S = 60.0
-# Of a statement no more is shown than what it does to what: values in it are nobody's business.
+# Of a statement, show only the command and its object: values in it may be confidential.
 _STATEMENT = re.compile(
     r'\s*((?:ALTER|CLUSTER|CREATE|DROP|LOCK|REFRESH|REINDEX|TRUNCATE|VACUUM)\b[\w ."]{0,60})', re.IGNORECASE
 )
@@ -48,7 +48,7 @@ _WAITING = """
 
 @dataclass(frozen=True)
 class InTheWay:
-    """A session that our program waits for. `waits_for_us`: it waits itself, for the locks that the backup holds."""
+    """A session that our program waits for. `waits_for_us`: it waits in turn for the locks that the backup holds."""
 
     pid: int
     waits_for_us: bool
@@ -56,7 +56,7 @@ class InTheWay:
 
 
 def described(pid: int, user: str | None, application: str | None, statement: str | None) -> str:
-    """A session in words that name it and what it does, without values and control characters."""
+    """A session's process, names and statement for a message, without values and control characters."""
     who = ", ".join(name for name in (user, application) if name) or "of the server"
     shown = "".join(character if character.isprintable() else "?" for character in who)
     doing = _STATEMENT.match(" ".join((statement or "").split()))
@@ -67,19 +67,19 @@ Decision = Literal["go on", "give way", "give up"]
 
 
 def decide(found: list[InTheWay], waited_s: float) -> Decision:
-    """Give way where somebody waits for us while we wait for him; give up where he has other reasons for too long."""
+    """Give way to a session that also waits for us; give up if one blocks us for too long for other reasons."""
     if any(session.waits_for_us for session in found):
         return "give way"
     return "give up" if found and waited_s > PATIENCE_S else "go on"
 
 
 def holders_of_tables(connection: psycopg.Connection[Any], limit: int = 3) -> list[str]:
-    """Who holds tables of the connected database exclusively now, in words."""
+    """Sessions that now hold tables of the connected database exclusively, each described."""
     return [described(*row) for row in connection.execute(_HOLDERS, (limit,)).fetchall()]
 
 
 class LockQueueWatch:
-    """What a watch has seen so far. Safe to read from any thread."""
+    """What the watch has seen so far. Any thread may read it."""
 
     def __init__(self) -> None:
         self.decision: Decision = "go on"
@@ -91,7 +91,7 @@ class LockQueueWatch:
         return "; ".join(session.described for session in self.in_the_way) or "a session that has ended"
 
     def take(self, found: list[InTheWay], now: float) -> Decision:
-        """Take in one look at the server."""
+        """Record one reading of the server."""
         if not found:
             self._waiting_since = None
             return "go on"
@@ -112,7 +112,7 @@ def watched_locks(
     Args:
         holder: the process that holds the backup's locks.
         application_name: of the programs that work for the backup.
-        stop: called once, from another thread, when the backup must end; the watch then says why.
+        stop: called once, from another thread, if the backup must end; the watch then holds the reason.
     """
     watch = LockQueueWatch()
     ended = threading.Event()
@@ -129,7 +129,7 @@ def watched_locks(
                         stop()
                         return
         except OpsError:
-            return  # without a watch the dump still ends by its own --lock-wait-timeout
+            return  # without a watch, the dump still ends by its own --lock-wait-timeout
 
     thread = threading.Thread(target=look, name="lock-queue", daemon=True)
     thread.start()

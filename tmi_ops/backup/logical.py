@@ -1,4 +1,4 @@
-"""A logical backup: pg_dump from one snapshot, counted as it streams to the store, committed by its manifest."""
+"""A logical backup: pg_dump from one snapshot, counted as it streams into the store, committed by its manifest."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide
 
 GLOBALS_OBJECT = "globals.sql"
-INVENTORY_OBJECT = "inventory.json"  # of earlier releases, which compared by it
+INVENTORY_OBJECT = "inventory.json"  # of earlier releases, which compared it
 PROPERTIES_OBJECT = "database.sql"
 DUMP_JOBS = min(4, os.cpu_count() or 1)
-# How often a backup gives way to somebody's ALTER before it leaves the decision to a person.
+# How often a backup gives way to an ALTER before it leaves the decision to a person.
 ATTEMPTS = 5
-_MAX_NAME = 63  # PostgreSQL cuts an application_name after that
+_MAX_NAME = 63  # PostgreSQL truncates application_name to this
 
 
 @dataclass(frozen=True)
 class _Copied:
-    """What left the server under one snapshot."""
+    """What was copied under one snapshot."""
 
     objects: tuple[StoredObject, ...]
     contents: Contents
@@ -51,7 +51,7 @@ class _Copied:
 
 
 class _GaveWayError(BackupError):
-    """Somebody waited for the backup while it waited for him."""
+    """A session and the backup waited for each other."""
 
     default_code = Code.GAVE_WAY
 
@@ -61,16 +61,16 @@ def back_up_logical(
 ) -> Manifest:
     """Take a logical backup and commit it with its manifest.
 
-    Its contents are counted on their way into the store, while the source keeps changing. Where somebody's ALTER waits
-    for the backup, and the backup behind it, the backup gives way and begins anew. Whatever goes wrong, Ctrl-C
-    included, no manifest is written and the objects already sent are removed.
+    Its contents are counted on their way into the store, because the source keeps changing. If an ALTER waits for the
+    backup, and the backup behind it, the backup gives way and starts again. On any failure, Ctrl-C included, no
+    manifest is written and the objects already uploaded are removed.
 
     Args:
-        format_: `custom` (default everywhere), `directory` (parallel; needs local disk), `plain`, `schema-only`.
+        format_: `custom` (the default), `directory` (parallel; needs local disk), `plain`, `schema-only`.
         jobs: parallel workers of the `directory` format.
 
     Raises:
-        BackupRunningError: another backup of this database is being taken.
+        BackupRunningError: another backup of this database is running.
         DatabaseError, ProgramError, StoreError, DiskSpaceError, BackupError: see each.
     """
     with only_backup(settings.postgres):
@@ -133,7 +133,7 @@ def _copy_out(copying: Copying, format_: LogicalFormat, jobs: int, *, with_passw
         except BaseException as error:
             if watch.decision != "go on" or waited_for_lock(error):
                 raise _gave_way(watch) from error
-            # What failed beside the dump on its own is the cause; what we cancel now is not.
+            # If something beside the dump failed first, that is the cause; what we cancel now is not.
             cause = failures[0] if failures else error
             stop()
             snapshot.connection.cancel_safe()
@@ -174,7 +174,7 @@ def _told(report: Report, left_behind: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _SourceFacts:
-    """What a restored copy will be given and compared with."""
+    """What a restored copy is given and compared with."""
 
     left_behind: tuple[str, ...]
     properties: bytes
@@ -199,7 +199,7 @@ class _SourceReader:
 
 
 def _may_keep_passwords(settings: Settings, snapshot: Snapshot) -> bool:
-    """Password verifiers are kept only where the store is encrypted, and only a superuser can read them."""
+    """Password verifiers are kept only if the store is encrypted; only a superuser can read them."""
     if not settings.store.age_recipients:
         return False
     row = snapshot.connection.execute("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')").fetchone()

@@ -1,6 +1,7 @@
-"""Never two backups of one database at once, whoever takes them: an advisory lock on the server, held for the backup.
+"""Only one backup of a database at a time, from any host: an advisory lock on the server, held during the backup.
 
-It ends with its connection, so a backup that dies leaves nothing behind. It costs a connection and holds no snapshot.
+It ends with its connection, so a backup that crashes leaves no lock behind. It costs a connection and holds no
+snapshot.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from tmi_ops.postgres.advisory_locks import lock_holder
 from tmi_ops.postgres.connections import explain_refusal, open_session
 from tmi_ops.settings import PostgresSettings
 
-# The first eight bytes of SHA-256 of "tmi_ops.backup", so that no other program takes it by chance.
+# The first eight bytes of SHA-256 of "tmi_ops.backup", so that no other program uses the same key by chance.
 BACKUP_LOCK = int.from_bytes(bytes.fromhex("579d980231bc83f3"), "big")
-# The lock's connection is silent for as long as the backup lasts; a firewall must not take it for dead.
+# The lock's connection is idle for the whole backup; keepalives stop a firewall from dropping it.
 _KEEPALIVE_AFTER_S = 60
 
 
@@ -30,7 +31,7 @@ _POLL_S = 1.0
 
 
 class BackupRunningError(BackupError):
-    """Another backup of this database is being taken."""
+    """Another backup of this database is running."""
 
     default_code = Code.BACKUP_RUNNING
 
@@ -40,11 +41,11 @@ def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> 
     """Hold the lock for the length of a `with` block.
 
     Args:
-        may_be_refused: go on without it where the role may replicate but not connect.
+        may_be_refused: continue without the lock if the connection fails; a role may replicate but not connect.
 
     Raises:
         BackupRunningError: another backup holds it.
-        DatabaseError: the server could not be reached.
+        DatabaseError: the server could not be reached; not with `may_be_refused`.
     """
     try:
         connection = open_session(postgres, keepalives_idle=_KEEPALIVE_AFTER_S, autocommit=True)
@@ -66,10 +67,10 @@ def only_backup(postgres: PostgresSettings, *, may_be_refused: bool = False) -> 
 
 
 def when_none_runs(backup: Callable[[], T], patience_s: float) -> T:
-    """Take a backup, waiting for one that somebody else is taking.
+    """Take a backup, waiting up to `patience_s` seconds while another is running.
 
     Raises:
-        BackupRunningError: that one is not done in time.
+        BackupRunningError: the other backup did not end in time.
     """
     deadline = time.monotonic() + patience_s
     while True:

@@ -1,8 +1,8 @@
-"""What belongs to the database itself and not to anything in it: owner, locale, settings, grants, comment.
+"""The properties of the database itself, not of anything in it: owner, locale, settings, grants, comment.
 
-pg_dump keeps these only together with the database's name. We keep them as data, and compose the statements for a
-database of any name. `database.sql` in the store is the same for people who restore by hand: a psql script whose
-variable `db` names the database.
+pg_dump writes them only together with the database's name. We keep them as data and compose the statements for a
+database of any name. `database.sql` in the store has the same for manual restores: a psql script whose variable `db`
+names the database.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LOCALE_COLUMNS = (
     (since(LOCALE_PROVIDER), "datlocprovider, daticulocale, NULL, datcollversion"),
     (0, "'c', NULL, NULL, NULL"),
 )
-# These load code into the server; a copy gets them by a person's hand only.
+# These load code into the server; only a person may set them for a copy.
 LOADS_CODE = frozenset(
     {
         "dynamic_library_path",
@@ -61,7 +61,7 @@ class DatabaseSetting(_Fact):
 
 
 class DatabaseProperties(_Fact):
-    """The database itself. `locale` is of ICU or the builtin provider; `grants` None: PostgreSQL's default ones."""
+    """The database itself. `locale` is for ICU or the builtin provider; `grants` None: PostgreSQL's default ones."""
 
     owner: Name
     encoding: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,32}$")] | None = None
@@ -111,13 +111,13 @@ def read_properties(connection: psycopg.Connection[Any]) -> DatabaseProperties:
 
 
 def database_script(properties: DatabaseProperties, connection: psycopg.Connection[Any]) -> bytes:
-    """The psql script that gives these properties to the database that `db` names."""
+    """The psql script that sets these properties on the database named by `db`."""
     statements = property_statements(properties, _PSQL_VARIABLE)
     return "".join(statement.as_string(connection) + ";\n" for statement in statements).encode()
 
 
 def property_statements(properties: DatabaseProperties, database: sql.Composable) -> Iterator[sql.Composed]:
-    """The statements that give these properties to `database`; the settings that load code are not among them."""
+    """The statements that set these properties on `database`, without the settings that load code."""
     yield sql.SQL("ALTER DATABASE {} OWNER TO {}").format(database, sql.Identifier(properties.owner))
     if properties.connection_limit >= 0:
         limit = sql.Literal(properties.connection_limit)
@@ -132,7 +132,7 @@ def property_statements(properties: DatabaseProperties, database: sql.Composable
 
 
 def setting_statement(item: Setting, *, role: str | None, database: sql.Composable | None) -> sql.Composed:
-    """`ALTER ROLE ... IN DATABASE ... SET`, of a role alone, or of a database alone."""
+    """`ALTER ROLE ... IN DATABASE ... SET`, or the form for a role alone or a database alone."""
     if role is None:
         target = sql.SQL("ALTER DATABASE {}").format(database or sql.SQL(""))
     elif database is None:

@@ -1,14 +1,13 @@
-"""A restore point whose content is known: a name in the WAL, and every table's fingerprint at exactly that place.
+"""A restore point with known content: a name in the WAL, and every table's fingerprint at exactly that position.
 
-Writers are stopped for a moment, so that the snapshot sees all that was committed before the restore point and nothing
-else:
+Writers are stopped for a moment, so that the snapshot sees exactly what was committed before the restore point:
 
-1. Every table is locked in SHARE mode at once: who writes keeps on until his commit, and nobody else begins. The wait
-   is shorter than `deadlock_timeout`, so that nobody who writes is ever ended on our account; it is repeated instead.
-2. A snapshot is exported and the restore point written. All commits of writers lie before both.
-3. A second connection takes the snapshot over, and the locks are released. It fingerprints while writers go on.
-   UNLOGGED and temporary tables are left out: what they hold is not in the WAL, so it is not recovered.
-4. The record is put into the store, if it is absent: a name means one place.
+1. Every table is locked in SHARE mode at once: running writers continue to their commit, and no new one begins. The
+   wait is shorter than `deadlock_timeout`, so no writer is ever cancelled because of us; instead we try again.
+2. A snapshot is exported and the restore point written. All commits of writers precede both.
+3. A second connection imports the snapshot, and the locks are released. It fingerprints while writers continue.
+   UNLOGGED and temporary tables are left out: their rows are not in the WAL, so they are not recovered.
+4. The record is put into the store if absent: a name means one position.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_points import RestorePoint, put_restore_point, require_unused_name
 
-# Less than PostgreSQL's deadlock_timeout (1 s): whoever waits for us waits so long at most.
+# Less than PostgreSQL's deadlock_timeout (1 s): no session waits for us longer than this.
 LOCK_WAIT_S = 0.4
 ATTEMPTS = 15
 PAUSE_S = 1.0
@@ -44,7 +43,7 @@ PAUSE_S = 1.0
 
 @dataclass(frozen=True)
 class _Place:
-    """The restore point in the WAL, and the connection whose snapshot is the state there."""
+    """The restore point's position in the WAL, and the connection whose snapshot is the state there."""
 
     connection: psycopg.Connection[Any]
     server: ServerFacts
@@ -56,12 +55,12 @@ class _Place:
 
 
 def create_restore_point(settings: Settings, store: ObjectStore, name: str, report: Report) -> RestorePoint:
-    """Write a restore point and record what every table holds there.
+    """Write a restore point and record the fingerprint of every table at it.
 
     Raises:
-        BackupError: the name cannot be one, writers did not pause, or tables were made or dropped meanwhile.
-        DatabaseError: the server could not be reached, or the role lacks a right; the message says which.
-        ObjectExistsError: there is a restore point of that name.
+        BackupError: the name is invalid, writers did not pause, or tables were created or dropped meanwhile.
+        DatabaseError: the server could not be reached, or the role lacks a right that the message names.
+        ObjectExistsError: a restore point of that name exists.
         StoreError: the store failed.
     """
     require_unused_name(store, name)
@@ -114,7 +113,7 @@ def _restore_point(postgres: PostgresSettings, name: str, report: Report) -> Ite
 def _attempt(
     holder: psycopg.Connection[Any], reader: psycopg.Connection[Any], name: str, postgres: PostgresSettings
 ) -> _Place | None:
-    """None when the locks could not be had in time, or tables came or went under us. Nothing is locked then."""
+    """None, with nothing locked, if locks were not granted in time or tables were created or dropped meanwhile."""
     tables = list_logged_tables(reader)
     holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
     try:
@@ -159,7 +158,7 @@ def _lock(connection: psycopg.Connection[Any], tables: tuple[TableName, ...], po
 
 
 def _keep(connection: psycopg.Connection[Any], tables: tuple[TableName, ...]) -> None:
-    """As pg_dump does: nobody may drop or rewrite a table until it is read."""
+    """As pg_dump does: no session may drop or rewrite a table until it is read."""
     if tables:
         names = sql.SQL(", ").join(table.identifier for table in tables)
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))

@@ -1,7 +1,7 @@
-"""The server's roles, their settings and memberships as data: no statement of a dump is ever kept to be run again.
+"""The server's roles, their settings and memberships as data: no statement of a dump is kept to be executed later.
 
-`globals.sql` in the store is for people who restore by hand. We apply what stands here (recovery/roles.py), one
-composed statement for each fact.
+`globals.sql` in the store is for manual restores. tmi_ops applies these facts (recovery/roles.py), with one composed
+statement for each.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tmi_ops.postgres.versions import MEMBERSHIP_OPTIONS, PARAMETER_RIGHTS, sinc
 MAX_NAME = 255  # characters; NAMEDATALEN is 64 bytes, but builds with more exist
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]+$")]
 Text = Annotated[str, StringConstraints(max_length=1 << 20, pattern=r"^[^\x00]*$")]
-# What pg_authid keeps; a password in the clear is no verifier.
+# As pg_authid stores it; a plain-text password is not a verifier.
 _VERIFIER = r"^(SCRAM-SHA-256\$[!-~]+|md5[0-9a-f]{32})$"
 Verifier = Annotated[str, StringConstraints(max_length=1024, pattern=_VERIFIER)]
 
-# Their stored value is a list of quoted names (PostgreSQL: GUC_LIST_QUOTE).
+# Stored as a list of quoted names (PostgreSQL: GUC_LIST_QUOTE).
 LIST_SETTINGS = frozenset(
     {
         "local_preload_libraries",
@@ -39,14 +39,14 @@ class _Fact(BaseModel):
 
 
 class Setting(_Fact):
-    """`SET name TO values`: one value, or for the settings that hold lists (search_path) one for each name."""
+    """`SET name TO values`: one value, or for list settings (search_path) one per name."""
 
     name: Name
     values: tuple[Text, ...] = Field(min_length=1)
 
 
 class Role(_Fact):
-    """A role as pg_authid describes it. `password` is its verifier, None where it was not read or there is none."""
+    """A role as pg_authid describes it. `password` is its verifier, None if there is none or it was not read."""
 
     name: Name
     superuser: bool = False
@@ -64,7 +64,7 @@ class Role(_Fact):
 
 
 class Membership(_Fact):
-    """`member` belongs to `role`. `inherit` and `set` are of PostgreSQL 16 and later; None: as the server decides."""
+    """`member` belongs to `role`. `inherit` and `set` exist since PostgreSQL 16; None: the server's default."""
 
     role: Name
     member: Name
@@ -83,7 +83,7 @@ class ParameterGrant(_Fact):
 
 
 class Roles(_Fact):
-    """What the objects and rights of a database refer to, but the database does not hold."""
+    """What a database's objects and grants refer to, but the database itself does not hold."""
 
     roles: tuple[Role, ...] = ()
     memberships: tuple[Membership, ...] = ()
@@ -91,10 +91,10 @@ class Roles(_Fact):
 
 
 def read_roles(connection: psycopg.Connection[Any], *, with_passwords: bool) -> Roles:
-    """Every role of the server but PostgreSQL's own (`pg_...`).
+    """Every role of the server except PostgreSQL's own (`pg_...`).
 
     Args:
-        with_passwords: the verifiers too; needs the right to read pg_authid.
+        with_passwords: also read the verifiers, which needs the right to read pg_authid.
     """
     version = connection.info.server_version
     return Roles(
@@ -105,7 +105,7 @@ def read_roles(connection: psycopg.Connection[Any], *, with_passwords: bool) -> 
 
 
 def setting(assignment: str) -> Setting:
-    """A `name=value` of the catalogue (pg_db_role_setting, pg_proc.proconfig)."""
+    """Parse a `name=value` of the catalogue (pg_db_role_setting, pg_proc.proconfig)."""
     name, value = assignment.split("=", 1)
     return Setting(name=name, values=tuple(names_of(value)) if name.lower() in LIST_SETTINGS else (value,))
 

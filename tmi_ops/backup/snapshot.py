@@ -1,11 +1,11 @@
-"""One exported snapshot that everything of a backup shares, of tables that nobody can rewrite meanwhile.
+"""One exported snapshot shared by all parts of a backup, of tables that no session can rewrite meanwhile.
 
-Lock first, then look: a TRUNCATE or an ALTER that rewrites a table and commits after a snapshot was taken leaves the
-table empty for that snapshot. LOCK TABLE takes no snapshot, the first query does. So:
+Lock first, then read: if a TRUNCATE or an ALTER that rewrites a table commits after a snapshot was taken, that snapshot
+sees the table empty. LOCK TABLE takes no snapshot, the first query does. So:
 
 1. list the tables, in a transaction of its own;
-2. begin, lock them all;
-3. list them again: this query takes the snapshot. Where it sees other tables than were locked, all begins anew.
+2. begin, and lock them all;
+3. list them again: this query takes the snapshot. If the list differs from what was locked, start again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tmi_ops.postgres.session import pin_session
 from tmi_ops.settings import PostgresSettings
 
 LOCK_TIMEOUT_S = 60
-# Below the default deadlock_timeout of 1 s: we let go before the server looks for somebody to end.
+# Below the default deadlock_timeout of 1 s: we release our locks before the server looks for a session to cancel.
 LOCK_WAIT_MS = 800
 _PAUSE_S = 0.5
 _LOCKS_AT_A_TIME = 200
@@ -55,10 +55,10 @@ class TableName:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A transaction held open, and the name under which others see what it sees.
+    """An open transaction, and the name under which other sessions import its snapshot.
 
-    `locked`: all tables that pg_dump may read, extensions' and partitioned ones too. `tables`: those with rows of the
-    user's own.
+    `locked`: all tables that pg_dump may read, including those of extensions and partitioned ones. `tables`: those with
+    rows of the user's own.
     """
 
     connection: psycopg.Connection[Any]
@@ -70,7 +70,7 @@ class Snapshot:
 
     @property
     def backend(self) -> int:
-        """The process on the server that holds the locks."""
+        """The server process that holds the locks."""
         return self.connection.info.backend_pid
 
 
@@ -78,14 +78,14 @@ class Snapshot:
 def exported_snapshot(postgres: PostgresSettings) -> Iterator[Snapshot]:
     """Hold a read-only snapshot of the database open for the length of a `with` block.
 
-    Every table is locked ACCESS SHARE before, as pg_dump does: it stops no reader and no writer, only what would
-    rewrite or drop a table under us.
+    Every table is first locked in ACCESS SHARE mode, as pg_dump does: this blocks no reader or writer, only statements
+    that rewrite or drop a table.
     Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
 
     Raises:
         DatabaseError: the server could not be reached, or the role may not read a table.
-        BackupError: somebody holds an exclusive lock on a table for longer than a minute, or the server has no room
-            for as many locks.
+        BackupError: a session holds an exclusive lock on a table for longer than a minute, or the server's lock table
+            is too small.
     """
     with connect(postgres) as connection:
         pin_text_output(connection)
@@ -99,15 +99,15 @@ def exported_snapshot(postgres: PostgresSettings) -> Iterator[Snapshot]:
 
 
 def pin_text_output(connection: psycopg.Connection[Any]) -> None:
-    """Make names come out qualified, and let nothing but pg_catalog answer for what we call and compare.
+    """Qualify names in output, and resolve what we call and compare in pg_catalog only.
 
-    Formats are as they were when the session began (postgres/session.py), whatever was set since.
+    Formats are reset to those at the session's start (postgres/session.py), whatever was set since.
     """
     pin_session(connection, began_with_options=False, search_path="pg_catalog")
 
 
 def list_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
-    """The tables that hold rows of the user: neither system's nor an extension's, largest first."""
+    """The tables with rows of the user, without the system's and extensions' tables, largest first."""
     rows = connection.execute(
         """
         SELECT n.nspname, c.relname
@@ -124,7 +124,7 @@ def list_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
 
 
 def list_logged_tables(connection: psycopg.Connection[Any]) -> tuple[TableName, ...]:
-    """Of `list_tables`, those whose rows are in the WAL: an UNLOGGED table is empty after a recovery."""
+    """The tables of `list_tables` whose rows are in the WAL: an UNLOGGED table is empty after a recovery."""
     unlogged = list_unlogged(connection)
     return tuple(table for table in list_tables(connection) if str(table) not in unlogged)
 
@@ -144,7 +144,7 @@ def list_unlogged(connection: psycopg.Connection[Any]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class _Lockable:
-    """A table, and its oid, by which a new one of the same name is told apart."""
+    """A table with its oid, which distinguishes it from a new table of the same name."""
 
     oid: int
     name: TableName
@@ -153,7 +153,8 @@ class _Lockable:
 def _lock_all(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
     """Begin a transaction whose snapshot is younger than its locks, and return what it locked.
 
-    Nobody waits for us while we wait: what cannot be locked at once is waited for without any lock held.
+    No session waits for us while we wait: if a table cannot be locked at once, all locks are released before the next
+    try.
     """
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
@@ -191,7 +192,7 @@ def _never_locked(outcome: _Outcome, holders: list[str], prepared: tuple[Prepare
 
 
 def _lockable(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
-    """What pg_dump reads: the user's tables, partitioned ones too, and those of extensions whose rows are dumped."""
+    """The tables that pg_dump reads: the user's, also partitioned ones, and those of extensions with dumped rows."""
     rows = connection.execute(
         """
         SELECT c.oid, n.nspname, c.relname
@@ -209,7 +210,7 @@ def _lockable(connection: psycopg.Connection[Any]) -> tuple[_Lockable, ...]:
 
 
 def _lock(connection: psycopg.Connection[Any], tables: Sequence[_Lockable]) -> _Outcome:
-    """Lock them all. A table that was dropped since it was listed is `gone`, and nobody's failure."""
+    """Lock them all. `gone`: a table was dropped since it was listed, which is no failure."""
     connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}")
     for start in range(0, len(tables), _LOCKS_AT_A_TIME):
         batch = tables[start : start + _LOCKS_AT_A_TIME]

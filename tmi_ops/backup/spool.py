@@ -1,7 +1,7 @@
-"""The files of a parallel dump, sent while it goes on: the disk holds what is being written and little more.
+"""The files of a parallel dump, uploaded while it runs: the disk holds little more than what is being written.
 
-pg_dump writes a directory and never opens a file of data twice, so a file that no process holds open is complete. Where
-sending is slower than dumping, pg_dump is stopped (SIGSTOP) until what waits has gone; the server waits with it.
+pg_dump writes a directory and never opens a data file twice, so a file that no process holds open is complete. If the
+upload is slower than the dump, pg_dump is paused (SIGSTOP) until the backlog is uploaded; its server sessions wait too.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tmi_ops.backup.counting import data_file
 from tmi_ops.backup.dump import Stop
 
 LOOK_EVERY_S = 0.2
-# Files that are complete and wait to be sent may take so many bytes.
+# Maximum size, in bytes, of complete files that wait for upload.
 WAITING_LIMIT = 1 << 30
 
 
 def completed_files(directory: Path, dumping: Future[None], stop: Stop, waiting: Callable[[], int]) -> Iterator[Path]:
-    """Each file of the dump as it is complete; those without data when the dump is.
+    """Each data file of the dump once it is complete; the other files when the dump has ended.
 
     Args:
-        waiting: how many bytes of the files given so far are not sent yet.
+        waiting: the bytes of the files yielded so far that are not uploaded yet.
 
     Raises:
-        ProgramError, BackupError: what ended the dump.
+        ProgramError, BackupError: the failure that ended the dump.
     """
     given: set[str] = set()
     paused = False
@@ -54,13 +54,13 @@ def completed_files(directory: Path, dumping: Future[None], stop: Stop, waiting:
 
 
 def _open_files(directory: Path) -> set[str]:
-    """Files below `directory` that some process of ours holds open. Where that cannot be told, all of them."""
+    """Files in `directory` that a process of this user holds open; all of them if /proc cannot tell."""
     if not Path("/proc/self/fd").is_dir():
         return {str(file) for file in directory.iterdir()} if directory.is_dir() else set()
     found: set[str] = set()
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
-            with contextlib.suppress(OSError):  # it has just ended, or is none of ours
+            with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
                 found |= {str(file) for file in _open_by(process) if file.parent == directory}
     return found
 

@@ -1,4 +1,4 @@
-"""What a dump does not hold: the server's roles, the database's own properties, facts that no statement says."""
+"""What a dump does not hold: the server's roles, the database's own properties, facts that no statement expresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SURROUNDINGS_OBJECT = "surroundings.json"
 
 
 class Surroundings(BaseModel):
-    """Roles, properties of the database, and facts of its objects."""
+    """Roles, the database's properties, and facts about its objects."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -1,7 +1,7 @@
-"""What pg_dump does not write: facts that a copy must be asked for, and what a backup leaves behind.
+"""What pg_dump does not write: facts to query in a copy, and what a backup leaves behind.
 
-Facts are compared between source and copy like definitions. What is left behind cannot come back from this backup; it
-is said when the backup is taken, stands in its manifest, and makes its verification say "except: ...".
+Facts are compared between source and copy like definitions. What is left behind cannot be restored from this backup. It
+is reported when the backup is taken, recorded in its manifest, and listed after "except: ..." by its verification.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 FactKind = Literal["extension version", "collation version", "populated", "large object"]
-# Facts that may differ where the copy's server is another: they are told, and do not disprove a backup.
+# Facts that may differ on another server: they are reported, but do not fail a verification.
 OF_THE_SERVER: frozenset[FactKind] = frozenset({"extension version", "collation version"})
 
 
 class Fact(BaseModel):
-    """One thing of one object that no statement of a dump says."""
+    """One fact about one object that no statement of a dump expresses."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -29,7 +29,7 @@ class Fact(BaseModel):
 
     @property
     def of_data(self) -> bool:
-        """Whether it is about data, which a schema-only dump has none of."""
+        """Whether it concerns data, which a schema-only dump lacks."""
         return self.kind in ("large object", "populated")
 
 
@@ -75,7 +75,7 @@ SELECT format('the options of the user mapping for %I on server %I are left out:
               usename, srvname, current_user)
 FROM pg_user_mappings WHERE umoptions IS NULL AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 """
-# pg_dump carries rows of an extension's table only where the extension marks it so, and then only those it names.
+# pg_dump includes rows of an extension's table only if the extension marks it so, and then only those it names.
 _EXTENSION_TABLES = """
 SELECT e.extname, n.nspname, c.relname
 FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid JOIN pg_class c ON c.oid = d.objid
@@ -92,7 +92,7 @@ def read_facts(connection: psycopg.Connection[Any]) -> tuple[Fact, ...]:
 
 
 def left_behind(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
-    """What a dump by this connection's role would not hold, a sentence each; search_path must be pinned."""
+    """What a dump by this connection's role would leave out, one sentence each; search_path must be pinned."""
     return tuple(sorted(_left_behind(connection)))
 
 

@@ -1,1 +1,1 @@
-"""pg_dump's archives: what their table of contents says, and what their data blocks hold, read as they stream by."""
+"""pg_dump archives: their table of contents and their data blocks, read as they stream by."""

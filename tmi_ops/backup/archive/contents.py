@@ -1,11 +1,11 @@
-"""What an archive holds, in a few bytes a table: SHA-256, rows and bytes of each, counted while the archive streams by.
+"""The contents of an archive in a few bytes per table: SHA-256, rows and bytes, counted while the archive streams by.
 
 A table's digest is the SHA-256 of its rows as COPY writes them, in the order and with the columns of the dump; so
 
     psql --command="COPY schema.table (columns) TO STDOUT" | sha256sum
 
-gives it again from a database whose rows lie in the same order. Large objects are one sum: SHA-256 of each one's oid
-and content, of which the first 128 bits are added up, so that their order does not matter.
+gives the same on a database whose rows are in the same order. Large objects have one sum: the first 128 bits of the
+SHA-256 of each one's oid and content are added up, so their order does not matter.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tmi_ops.backup.archive.toc import SEQUENCE_SET, ArchiveError, Toc, TocEntry
 END_OF_ROWS = b"\\.\n\n\n"  # pg_dump writes it after a table's rows: the end of COPY's data and two empty lines
 _END_LINES = END_OF_ROWS.count(b"\n")
 _SUM_BYTES = 16
-_LONG_LINE = 400  # bytes from which on a call for each end takes less than counting bytes (0.4 ns each)
+_LONG_LINE = 400  # bytes above which one call per line end is faster than counting over the bytes (0.4 ns each)
 
 
 @dataclass(frozen=True)
 class TableContent:
-    """The rows of one table in a dump; `bytes` of COPY's text, without its end."""
+    """The rows of one table in a dump; `bytes` counts COPY's text without its end marker."""
 
     schema: str
     name: str
@@ -38,7 +38,7 @@ class TableContent:
 
 @dataclass(frozen=True)
 class SequenceContent:
-    """Where a sequence stands in a dump; `called`: whether the last value was handed out."""
+    """The state of a sequence in a dump; `called`: whether the last value was handed out."""
 
     schema: str
     name: str
@@ -85,10 +85,10 @@ class RowsDigest:
         self._held = piece[-held:]
 
     def content(self, entry: TocEntry) -> TableContent:
-        """The rows of the table whose TABLE DATA entry this is.
+        """The content of the table with this TABLE DATA entry.
 
         Raises:
-            ArchiveError: their end is missing.
+            ArchiveError: the end of the rows is missing.
         """
         if self._held != END_OF_ROWS:
             raise ArchiveError(f"The rows of {entry.namespace}.{entry.tag} are cut off.")
@@ -97,7 +97,7 @@ class RowsDigest:
 
 
 def count_lines(piece: bytes, *, long: bool) -> int:
-    """How many line ends there are. `long`: lines are long, and it is faster to go from one to the next."""
+    """The number of line ends. `long`: lines are long, so searching from one to the next is faster."""
     if not long:
         return piece.count(b"\n")
     lines, position = 0, piece.find(b"\n")
@@ -108,7 +108,7 @@ def count_lines(piece: bytes, *, long: bool) -> int:
 
 
 class LargeObjectsSum:
-    """The sum over large objects, one after the other."""
+    """The sum over large objects, fed one after the other."""
 
     def __init__(self) -> None:
         self._count = self._bytes = self._sum = 0
@@ -130,7 +130,7 @@ class LargeObjectsSum:
 
 
 def sum_of_objects(parts: Iterable[LargeObjectsContent]) -> LargeObjectsContent:
-    """What was counted apart, together."""
+    """The total of parts that were counted separately."""
     count = size = total = 0
     for part in parts:
         count += part.count
@@ -154,7 +154,7 @@ class ContentsReader:
         self._unpacking: Decompressor | None = None
 
     def feed(self, chunk: bytes) -> None:
-        """Take in the next bytes.
+        """Process the next bytes.
 
         Raises:
             ArchiveError: this is not an archive that pg_dump writes.
@@ -165,10 +165,10 @@ class ContentsReader:
             self._take(event)
 
     def result(self) -> tuple[Toc, Contents]:
-        """What the archive held; there is no more of it.
+        """What the archive held. Call it after the last chunk.
 
         Raises:
-            ArchiveError: it ended too early.
+            ArchiveError: the archive is cut off.
         """
         self._reader.close()
         if self._toc is None:
@@ -212,5 +212,5 @@ class ContentsReader:
 
 
 def sequences_of(toc: Toc) -> tuple[SequenceContent, ...]:
-    """Where each sequence stands, by the dump's own statements."""
+    """The state of each sequence according to the dump's own statements."""
     return tuple(SequenceContent(e.namespace, e.tag, *e.sequence_value) for e in toc.of_kind(SEQUENCE_SET))

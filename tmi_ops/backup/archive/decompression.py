@@ -1,4 +1,4 @@
-"""Compressed data, unpacked as they come and handed on in small pieces: a few kB of zstd hold 4 GB of one letter."""
+"""Decompresses a stream and passes it on in small pieces: a few kB of zstd can hold 4 GB of one letter."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import zstandard
 
 from tmi_ops.backup.archive.toc import ArchiveError, Compression
 
-PIECE = 1 << 18  # bytes handed on at once
-# zlib's own header in an archive's blocks, gzip's in the files of the directory format: both are recognised.
+PIECE = 1 << 18  # bytes passed on at once
+# Recognize both zlib's header, used in an archive's blocks, and gzip's, used in files of the directory format.
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
-# pg_dump's zstd windows at any level; a larger one asks for memory that no dump of ours needs.
+# pg_dump's zstd window at any level; a larger one asks for memory that no dump of ours needs.
 _MAX_ZSTD_WINDOW = 1 << 27
 
 Sink = Callable[[bytes], object]
 
 
 class Decompressor(Protocol):
-    """Unpacks one stream."""
+    """Decompresses one stream."""
 
     def feed(self, content: bytes) -> None:
-        """Hand on what this completes.
+        """Pass on the data that this content completes.
 
         Raises:
             ArchiveError: it is damaged.
@@ -31,19 +31,19 @@ class Decompressor(Protocol):
         ...
 
     def close(self) -> None:
-        """Say that the stream is complete.
+        """Declare the end of the stream.
 
         Raises:
-            ArchiveError: it is not.
+            ArchiveError: it is incomplete.
         """
         ...
 
 
 def decompressor(compression: Compression, sink: Sink) -> Decompressor:
-    """What unpacks one stream of this compression into `sink`.
+    """A decompressor of one stream that writes into `sink`.
 
     Raises:
-        ArchiveError: we cannot unpack it.
+        ArchiveError: this compression is not supported.
     """
     if compression == "none":
         return _Plain(sink)
@@ -107,7 +107,7 @@ class _Zstd:
             raise ArchiveError(f"Compressed data of the dump are damaged ({error}).") from None
 
     def close(self) -> None:
-        pass  # a frame cut short shows in the data: a table's lack their last line, an object's digest differs
+        pass  # a truncated frame shows in the data: a table lacks its last line, an object's digest differs
 
 
 class _Writer:

@@ -1,6 +1,6 @@
-"""The values an archive is written in: bytes, integers with a sign in front, texts with their length in front.
+"""The values that an archive consists of: bytes, integers preceded by a sign, texts preceded by their length.
 
-Every length is bounded before anything is taken for it.
+Every length is checked against a bound before memory is allocated for it.
 Source: PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c, functions ReadInt, ReadStr, ReadHead and ReadToc.
 """
 
@@ -13,13 +13,13 @@ from tmi_ops.backup.archive.toc import ArchiveError, ArchiveHeader, Compression,
 
 MAGIC = b"PGDMP"
 OLDEST_VERSION, NEWEST_VERSION = (1, 12), (1, 16)
-# PostgreSQL gives no value more memory than this (MaxAllocSize), so no text and no chunk can be longer.
+# PostgreSQL allocates no more memory than this for a value (MaxAllocSize), so no text or chunk can be longer.
 MAX_LENGTH = 0x3FFFFFFF
 MAX_DEPENDENCIES = 1_000_000
 CUSTOM_FORMAT, TAR_FORMAT = 1, 3
 
 _ACCESS_METHOD_SINCE, _COMPRESSION_BYTE_SINCE, _RELKIND_SINCE = (1, 14), (1, 15), (1, 16)
-# pg_restore opens what an entry names, wherever that leads.
+# pg_restore opens whatever file an entry names.
 _FILE_NAME = re.compile(r"(?:[0-9]{1,10}\.dat|blobs(?:_[0-9]{1,10})?\.toc)?")
 _OFFSET_STATES = (1, 2, 3)  # not set, set, no data
 _COMPRESSIONS: tuple[Compression, ...] = ("none", "gzip", "lz4", "zstd")
@@ -28,12 +28,12 @@ _TIME_FIELDS = 7
 
 
 class MoreNeededError(Exception):
-    """What is there ends within a value."""
+    """The input ends within a value."""
 
 
 @dataclass
 class Input:
-    """Bytes that came and were not read yet."""
+    """Bytes received and not read yet."""
 
     buffer: bytearray = field(default_factory=bytearray)
     position: int = 0
@@ -45,7 +45,7 @@ class Input:
 
     @property
     def read(self) -> int:
-        """How many bytes were read since the beginning."""
+        """The number of bytes read since the beginning."""
         return self.dropped + self.position
 
     def add(self, chunk: bytes) -> None:
@@ -70,7 +70,7 @@ class Input:
 
 @dataclass
 class Fields:
-    """Reads values off an input. Each method raises MoreNeededError where the input ends within its value."""
+    """Reads values from an input. Each method raises MoreNeededError if the input ends within its value."""
 
     input: Input
     int_size: int = 4
@@ -87,7 +87,7 @@ class Fields:
         """The length of what follows.
 
         Raises:
-            ArchiveError: nothing can be as long.
+            ArchiveError: the length is impossible.
         """
         value = self.integer()
         if not 0 <= value <= MAX_LENGTH:
@@ -95,7 +95,7 @@ class Fields:
         return value
 
     def text(self) -> str | None:
-        """A text as UTF-8 with surrogate escapes; None where there is none."""
+        """A text as UTF-8 with surrogate escapes; None if null."""
         value = self.integer()
         if value < 0:
             return None
@@ -105,10 +105,10 @@ class Fields:
 
 
 def read_header(fields: Fields) -> ArchiveHeader:
-    """Read the header, and learn the size of integers from it.
+    """Read the header, and take the size of integers from it.
 
     Raises:
-        ArchiveError: this is no archive, or of a version that is not known.
+        ArchiveError: this is not an archive, or its version is unknown.
     """
     fields.int_size = 4
     if fields.input.take(len(MAGIC)) != MAGIC:
@@ -148,7 +148,7 @@ def read_entry(fields: Fields, header: ArchiveHeader) -> TocEntry:
     access_method = fields.text() or "" if version >= _ACCESS_METHOD_SINCE else ""
     relkind = _relkind(fields.integer()) if version >= _RELKIND_SINCE else ""
     owner = fields.text() or ""
-    fields.text()  # whether it has OIDs; nothing has since PostgreSQL 12
+    fields.text()  # whether it has OIDs; none has since PostgreSQL 12
     dependencies = _dependencies(fields)
     file_name = ""
     if header.format == CUSTOM_FORMAT:

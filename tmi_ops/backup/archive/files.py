@@ -19,7 +19,7 @@ def read_toc(archive: Path) -> Toc:
     """The table of contents of an archive: a file of the custom format, or a directory. Data are not read.
 
     Raises:
-        ArchiveError: it is neither, or damaged.
+        ArchiveError: it is neither, or it is damaged.
     """
     if archive.is_dir():
         return directory_toc((archive / TOC_FILE).read_bytes())
@@ -33,7 +33,7 @@ def read_toc(archive: Path) -> Toc:
 
 
 def directory_toc(content: bytes) -> Toc:
-    """The table of contents that a directory's toc.dat holds; its header calls the format tar.
+    """Parse the table of contents in a directory's toc.dat; its header gives the format as tar.
 
     Raises:
         ArchiveError: it is damaged.
@@ -53,10 +53,10 @@ def directory_toc(content: bytes) -> Toc:
 
 
 def require_own_files(directory: Path) -> None:
-    """Refuse a directory that has pg_restore read a file elsewhere.
+    """Refuse a directory archive that makes pg_restore read a file elsewhere.
 
     Raises:
-        ArchiveError: its table of contents, or a list of large objects, names one; or it is damaged.
+        ArchiveError: its table of contents or a list of large objects names such a file, or it is damaged.
     """
     for entry in directory_toc((directory / TOC_FILE).read_bytes()).of_kind(LARGE_OBJECTS):
         listing = directory / entry.file_name

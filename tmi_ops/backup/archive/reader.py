@@ -1,12 +1,12 @@
-"""An archive in the custom format, read as it streams by: bytes in, events out, nothing sought and nothing spooled.
+"""Reads an archive in the custom format as it streams by: bytes in, events out, without seeking or spooling.
 
     PGDMP, versions, sizes of integers and offsets, format, compression, times, names     the header
     the number of entries, then each entry's fields                                       the table of contents
     1, dump id, (length, bytes)... 0                                                      a table's data
     3, dump id, (oid, (length, bytes)... 0)... 0                                          large objects
 
-The reader trusts nothing: an unknown block, a block of an entry that is not there or has had its data, and an end in
-the middle are errors, and it never holds more than one entry of the table of contents besides what it was fed.
+The reader trusts nothing: an unknown block, a block of an entry that does not exist or already had its data, and an end
+in the middle are errors. It buffers at most one unfinished entry besides the chunk it was fed.
 Source: PostgreSQL's src/bin/pg_dump/pg_backup_custom.c
 """
 
@@ -25,7 +25,7 @@ _OIDS = 1 << 32
 
 @dataclass(frozen=True)
 class TocRead:
-    """The table of contents is complete; data follow. `end`: how many bytes of the archive it and the header took."""
+    """The table of contents is complete; data follow. `end`: bytes of the archive that it and the header took."""
 
     toc: Toc
     end: int
@@ -33,7 +33,7 @@ class TocRead:
 
 @dataclass(frozen=True)
 class DataBegins:
-    """The data of an entry begin: of a table, or of one large object when `large_object` is its oid."""
+    """The data of an entry begin: of a table, or of one large object if `large_object` is its oid."""
 
     entry: TocEntry
     large_object: int | None = None
@@ -41,7 +41,7 @@ class DataBegins:
 
 @dataclass(frozen=True)
 class Data:
-    """Some more of the data, as they are stored: compressed as the header says, one stream for each beginning."""
+    """The next piece of the data as stored: compressed as the header says, one stream per DataBegins."""
 
     content: bytes
 
@@ -53,7 +53,7 @@ class DataEnds:
 
 Event = TocRead | DataBegins | Data | DataEnds
 _Value = TypeVar("_Value")
-# Yields None where more bytes are needed.
+# Yields None if more bytes are needed.
 _Steps = Generator[Event | None, None, _Value]
 
 
@@ -68,7 +68,7 @@ class ArchiveReader:
         self._steps = self._read()
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
-        """Take in the next bytes and give the events that they complete. Exhaust it before the next call.
+        """Process the next bytes and yield the events that they complete. Exhaust it before the next call.
 
         Raises:
             ArchiveError: this is not an archive that pg_dump writes.
@@ -80,10 +80,10 @@ class ArchiveReader:
             yield event
 
     def close(self) -> None:
-        """Say that there is no more.
+        """Declare the end of the input.
 
         Raises:
-            ArchiveError: the archive ended too early, or data of an entry never came.
+            ArchiveError: the archive is cut off, or data of an entry are missing.
         """
         if not self._between_blocks or self._input.rest:
             raise ArchiveError("The dump is cut off.")
@@ -127,7 +127,7 @@ class ArchiveReader:
             yield DataEnds()
 
     def _chunks(self) -> _Steps[None]:
-        """Chunks up to the empty one. Uncompressed, a chunk is a row, so all that are there go on as one."""
+        """Read chunks up to the empty one. Uncompressed, each row is a chunk, so available chunks become one event."""
         left, ended = 0, False
         while not ended:
             pieces: list[bytes] = []
@@ -149,7 +149,7 @@ class ArchiveReader:
                 yield None
 
     def _whole(self, read: Callable[[], _Value]) -> _Steps[_Value]:
-        """What `read` reads, from its first byte again each time that more came."""
+        """The result of `read`, restarted at its first byte each time that more bytes have arrived."""
         while True:
             start = self._input.position
             try:

@@ -1,4 +1,4 @@
-"""The header and table of contents of an archive of pg_dump, as values.
+"""The header and table of contents of a pg_dump archive, as values.
 
 Source: PostgreSQL's src/bin/pg_dump/pg_backup_archiver.c, functions ReadHead and ReadToc.
 """
@@ -19,7 +19,7 @@ Compression = Literal["none", "gzip", "lz4", "zstd"]
 TABLE_DATA = "TABLE DATA"
 LARGE_OBJECTS = "BLOBS"
 SEQUENCE_SET = "SEQUENCE SET"
-# Entries whose data stand in blocks of their own after the table of contents.
+# Entries whose data are in blocks of their own after the table of contents.
 WITH_DATA = frozenset({TABLE_DATA, LARGE_OBJECTS})
 
 _ENCODING = re.compile(r"SET client_encoding = '([^']+)';")
@@ -29,14 +29,14 @@ _COLUMN = re.compile(r'(?:"((?:[^"]|"")*)"|([^\s",()]+))\s*(?:,\s*|\Z)')
 
 
 class ArchiveError(BackupError):
-    """The bytes are not an archive of pg_dump that we can read: damaged, cut short, or of another version."""
+    """The bytes are not a pg_dump archive that we can read: damaged, cut off, or of another version."""
 
     default_code = Code.ARCHIVE_FORMAT
 
 
 @dataclass(frozen=True)
 class ArchiveHeader:
-    """What stands before the table of contents. `server_version` and `pg_dump_version` as they call themselves."""
+    """What precedes the table of contents. `server_version` and `pg_dump_version` are as those programs report them."""
 
     version: tuple[int, int, int]
     int_size: int
@@ -52,9 +52,9 @@ class ArchiveHeader:
 class TocEntry:
     """One entry: an object's definition, or its data.
 
-    `tag` is the object's name as pg_dump tells it apart within `namespace` and `desc` (its kind): not quoted for
+    `tag` is the object's name by which pg_dump identifies it within `namespace` and `desc` (its kind): not quoted for
     tables and sequences. `section`: 1 none, 2 pre-data, 3 data, 4 post-data. `relkind` and `file_name` (of its data, in
-    the directory format) are "" where the archive has none.
+    the directory format) are "" if the archive has none.
     """
 
     dump_id: int
@@ -80,7 +80,7 @@ class TocEntry:
         """The columns of a TABLE DATA entry in the order of its data, unquoted.
 
         Raises:
-            ArchiveError: its COPY statement is none of pg_dump's.
+            ArchiveError: its COPY statement is not one of pg_dump's.
         """
         return copied_columns(self.copy_statement)
 
@@ -89,7 +89,7 @@ class TocEntry:
         """Of a SEQUENCE SET entry: the last value, and whether it was handed out.
 
         Raises:
-            ArchiveError: its statement is none of pg_dump's.
+            ArchiveError: its statement is not one of pg_dump's.
         """
         match = _SETVAL.search(self.definition)
         if match is None:
@@ -99,7 +99,7 @@ class TocEntry:
 
 @dataclass(frozen=True)
 class Toc:
-    """An archive's header and its entries, in the order of a restore. Texts are decoded from the dump's encoding."""
+    """An archive's header and its entries, in restore order. Texts are decoded from the dump's encoding."""
 
     header: ArchiveHeader
     entries: tuple[TocEntry, ...]
@@ -144,7 +144,7 @@ def copied_columns(copy_statement: str) -> tuple[str, ...]:
 
 
 def _column_list(statement: str) -> tuple[int, int]:
-    """Where the list between the first unquoted parenthesis and its end is; (0, 0) where there is none."""
+    """Start and end of the list between the first unquoted parentheses; (0, 0) if there is none."""
     quoted, start = False, -1
     for position, character in enumerate(statement):
         if character == '"':
@@ -164,7 +164,7 @@ def _encoding_of(entries: tuple[TocEntry, ...]) -> str:
 
 
 def _codec(encoding: str) -> str | None:
-    """Python's codec for an encoding of PostgreSQL; None for UTF-8, and where names stay as they are (SQL_ASCII)."""
+    """Python's codec for an encoding of PostgreSQL; None for UTF-8, and if names stay as they are (SQL_ASCII)."""
     name = encoding.upper().replace("-", "").replace("_", "")
     if name in ("UTF8", "UNICODE", "SQLASCII"):
         return None
