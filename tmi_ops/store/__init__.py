@@ -1,1 +1,1 @@
-"""The backup store: streaming objects, layout, manifests and catalogue, encryption, over a back end."""
+"""The backup store: object streaming, layout, manifests, catalogue and encryption, on top of a back end."""

@@ -1,4 +1,4 @@
-"""The catalogue: which backups exist. It is read from the store alone; nothing else keeps it.
+"""The catalogue: which backups exist. The store is its only source.
 
 Layout below an environment's root::
 
@@ -8,9 +8,9 @@ Layout below an environment's root::
     <kind>/<backup id>/SHA256SUMS                 the manifest's checksums for `sha256sum -c`
     <kind>/<backup id>/verdict-<time>-<4 hex>.json    one per verification
 
-and beside each document its signature, `<document>.minisig`, where there is a signing key,
+and, if there is a signing key, each document's signature beside it as `<document>.minisig`.
 
-with the kinds `logical` (one database, by pg_dump) and `base` (the files of a whole cluster).
+The kinds are `logical` (one database, by pg_dump) and `base` (the files of a whole cluster).
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ _VERIFICATION_NAME = re.compile(rf"{VERIFICATION_PREFIX}(\d{{8}}T\d{{12}}Z)-[0-9
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A backup that exists, and the result of its newest verification; None: not verified yet. The manifest says
-    nothing of single tables and sequences; `read_manifest` has it whole."""
+    """An existing backup and the result of its newest verification; None if it was never verified.
+
+    The manifest is without its facts about single tables and sequences; `read_manifest` returns it whole.
+    """
 
     manifest: AnyManifest
     verification: Verification | None
@@ -79,22 +81,22 @@ class CatalogueEntry:
         return self.verification is not None and not self.verification.passed
 
 
-# What this process made of a backup's documents, by the keys that were pinned then and by their bytes.
+# Catalogue entries that this process has read, by the keys pinned at the time and by the documents' bytes.
 _ENTRIES: dict[tuple[str, tuple[TrustedKey, ...]], dict[bytes, CatalogueEntry]] = {}
-# Each takes some kilobytes. More than that of one environment, most of them of documents that were replaced since.
+# Each takes some kilobytes. This exceeds the backups of one environment; most beyond it have been replaced since.
 _MOST_ENTRIES = 1 << 15
 
 
 def new_backup_id(kind: Kind, now: datetime) -> str:
-    """A name that sorts by time: `20261123T020000Z-logical-7f3a`. `now` must be aware."""
+    """A name that sorts by time: `20261123T020000Z-logical-7f3a`. `now` must be timezone-aware."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}"
 
 
 def backup_folder(backup_id: str) -> str:
-    """The key of a backup's folder, without a slash at its end.
+    """The key of a backup's folder, without a trailing slash.
 
     Raises:
-        StoreError: this is not a backup's id.
+        StoreError: this is not a backup id.
     """
     match = BACKUP_ID.fullmatch(backup_id)
     if match is None:
@@ -105,12 +107,13 @@ def backup_folder(backup_id: str) -> str:
 
 
 def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
-    """Make a backup exist. To be called last, when every object is stored.
+    """Commit a backup. Call it last, when every object is stored.
 
-    In an encrypted store what it says of the content stays out; the whole is sealed beside it (`whole_manifest`).
+    In an encrypted store the manifest omits facts about the content; the whole is stored encrypted beside it
+    (`whole_manifest`).
 
     Raises:
-        ObjectExistsError: the id is taken; the manifest there was left as it is.
+        ObjectExistsError: the id is taken; the existing manifest was left unchanged.
     """
     folder = backup_folder(manifest.backup_id)
     lines = [f"{item.sha256}  {item.name}\n" for item in manifest.objects]
@@ -125,9 +128,9 @@ def commit_manifest(store: ObjectStore, manifest: AnyManifest) -> None:
 
 @contextmanager
 def discarded_on_failure(store: ObjectStore, backup_id: str) -> Iterator[None]:
-    """Clear away what a backup has stored so far when the block fails, Ctrl-C included; the failure passes on.
+    """Remove what a backup has stored so far if the block fails, Ctrl-C included, and raise the failure again.
 
-    Where the store itself has failed, what is left there has no manifest, so it is no backup, and is swept later.
+    If the store itself has failed, the remaining objects have no manifest, so they are no backup, and are swept later.
     """
     try:
         yield
@@ -143,14 +146,14 @@ def read_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
     """Read the manifest of one backup.
 
     Raises:
-        ObjectMissingError: there is no such backup.
-        StoreError: it was written by a newer release, or is broken.
+        ObjectMissingError: the backup does not exist.
+        StoreError: the manifest was written by a newer release, or is broken.
     """
     return _manifest(store, backup_id, parse_manifest)
 
 
 def read_listed_manifest(store: ObjectStore, backup_id: str) -> AnyManifest:
-    """As `read_manifest`, but for what it says of single tables and sequences.
+    """As `read_manifest`, without the facts about single tables and sequences.
 
     Raises:
         ObjectMissingError, StoreError: as `read_manifest`.
@@ -172,7 +175,7 @@ def _manifest(store: ObjectStore, backup_id: str, parse: Callable[[bytes, str], 
 
 
 def require_encrypted(store: ObjectStore, manifest: AnyManifest) -> None:
-    """See that a backup is encrypted where every backup is to be and keys are pinned.
+    """Check that a backup is encrypted if keys are pinned and the store has recipients.
 
     Raises:
         UntrustedError: it is not.
@@ -188,11 +191,11 @@ def require_encrypted(store: ObjectStore, manifest: AnyManifest) -> None:
 
 
 def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
-    """The manifest with what it says of the content, where it is sealed and this host has the private key.
+    """The manifest with its facts about the content, if they are encrypted and this host has the private key.
 
     Raises:
-        UntrustedError: the sealed one is of something else.
-        StoreError: the store failed, or it cannot be decrypted.
+        UntrustedError: the encrypted manifest belongs to something else.
+        StoreError: the store failed, or the manifest cannot be decrypted.
     """
     key = f"{backup_folder(manifest.backup_id)}/{MANIFEST}{SEALED}"
     if store.identity_file is None or not manifest.recipients:
@@ -210,21 +213,22 @@ def whole_manifest(store: ObjectStore, manifest: Manifest) -> Manifest:
 
 
 def read_newest_verification(store: ObjectStore, manifest: AnyManifest, keys: Iterable[str]) -> Verification | None:
-    """The result of a backup's newest verification; None: not verified yet.
+    """The result of a backup's newest verification; None if it was never verified.
 
     Args:
-        keys: of objects beside the backup; only verification results count. Their names begin with their time.
+        keys: of objects beside the backup; other objects than verification results are ignored. Their names begin with
+            their time.
 
     Raises:
-        BrokenRecordError: it cannot be understood, was renamed or copied, or, where keys are pinned, no prover of ours
-            signed it for this manifest. Older results are not asked then.
+        BrokenRecordError: the result cannot be read, was renamed or copied, or, if keys are pinned, was not signed by a
+            trusted prover for this manifest. Older results are not consulted then.
     """
     newest = max((key for key in keys if is_verification(key.rpartition("/")[2])), default=None)
     return None if newest is None else _read_verification(store, manifest, newest)
 
 
 def record_verification(store: ObjectStore, verification: Verification) -> None:
-    """Record the result of a verification beside the backup. Results add up; none is replaced."""
+    """Record the result of a verification beside the backup. Results accumulate; none is replaced."""
     name = f"{VERIFICATION_PREFIX}{_verification_time(verification)}-{secrets.token_hex(2)}.json"
     key = f"{backup_folder(verification.backup_id)}/{name}"
     with changing(store, verification.backup_id):
@@ -234,15 +238,15 @@ def record_verification(store: ObjectStore, verification: Verification) -> None:
 def list_backups(
     store: ObjectStore, on_broken: Callable[[StoreError], object] | None = None, *, kinds: Sequence[Kind] = KINDS
 ) -> list[CatalogueEntry]:
-    """The backups that exist, newest first. What has no manifest does not exist.
+    """The existing backups, newest first. A folder without a manifest is not a backup.
 
     Args:
-        kinds: which kinds are listed; all of them unless told.
-        on_broken: called with an error for each manifest or verification result that cannot be read; the others are
-            listed. Whoever passes it takes on to show them. Without it the listing is whole or fails.
+        kinds: the kinds to list, all by default.
+        on_broken: called with an error for each manifest or verification result that cannot be read; the other backups
+            are listed. The caller must then show these errors. Without it the listing is complete or fails.
 
     Raises:
-        StoreError: without `on_broken`, when any manifest cannot be read; it names them all.
+        StoreError: without `on_broken`, if any manifest cannot be read; the message names them all.
     """
     broken: list[StoreError] = []
     view = overview(store, kinds)
@@ -261,13 +265,14 @@ def list_backups(
 
 
 def find_backup(store: ObjectStore, name: str, database: str | None = None) -> Manifest:
-    """The logical backup that `name` means: `latest`, an id, or the beginning of an id that fits only one.
+    """The logical backup that `name` refers to: `latest`, an id, or a unique prefix of an id.
 
     Args:
-        database: whose newest one `latest` means. Where there is none of it, the newest of the only other one.
+        database: whose newest backup `latest` means. If it has none and all backups are of one other database, the
+            newest of that one.
 
     Raises:
-        StoreError: none or several fit, or the newest one's manifest is broken: an older one is taken only by name.
+        StoreError: none or several match, or the newest backup's manifest is broken: an older one must be named.
     """
     found = _find(store, name, database)
     if not isinstance(found, Manifest):
@@ -312,7 +317,7 @@ def _find(store: ObjectStore, name: str, database: str | None) -> AnyManifest:
 
 
 def _newest_of(store: ObjectStore, database: str | None, newest: AnyManifest) -> AnyManifest:
-    """The newest backup of a database, where the newest of all is of another one."""
+    """The newest backup of a database, if the newest of all belongs to another database."""
     newest_first = [entry.manifest for entry in list_backups(store, kinds=("logical",))]
     own = next((one for one in newest_first if _database_of(one) == database), None)
     others = sorted({_database_of(one) for one in newest_first})
@@ -330,7 +335,7 @@ def _database_of(manifest: AnyManifest) -> str:
 
 
 def discard(store: ObjectStore, backup_id: str) -> None:
-    """Clear away a half-made backup: its unfinished uploads and its objects. May be repeated.
+    """Remove an uncommitted backup: its unfinished uploads and its objects. May be repeated.
 
     Raises:
         StoreError: it has a manifest, so it is a backup; nothing was deleted.
@@ -347,7 +352,7 @@ def discard(store: ObjectStore, backup_id: str) -> None:
 
 
 def _write_once(store: ObjectStore, key: str, data: bytes) -> None:
-    """Like `write_once`, but a second time with the same bytes is well."""
+    """Like `write_once`, but accepts an existing object with the same bytes."""
     try:
         write_once(store, key, data, "backup")
     except ObjectExistsError:
@@ -356,7 +361,7 @@ def _write_once(store: ObjectStore, key: str, data: bytes) -> None:
 
 
 def _folder_ids(store: ObjectStore, kinds: Sequence[Kind]) -> list[str]:
-    """Ids of all folders, with or without manifest; a folder of another name is not ours to read."""
+    """Ids of all folders, with or without manifest; folders of other names are ignored."""
     return [name for kind in kinds for name in store.list_folders(kind) if BACKUP_ID.fullmatch(name)]
 
 
@@ -371,9 +376,9 @@ def _is_committed(store: ObjectStore, backup_id: str) -> bool:
 def read_entries(
     store: ObjectStore, view: Overview, folders: Iterable[Folder]
 ) -> Iterator[tuple[CatalogueEntry | None, StoreError | None]]:
-    """Backups that were seen, each with the error where one cannot be read; None for what does not exist any more.
+    """The backups in these folders, each with an error if part of it cannot be read; None if it no longer exists.
 
-    What was made of the same bytes with the same keys pinned is not made again.
+    Documents with the same bytes and the same pinned keys are not parsed again.
 
     Raises:
         StoreError: the store failed.
@@ -411,7 +416,7 @@ def _read_entry(store: ObjectStore, folder: Folder) -> tuple[CatalogueEntry | No
 
 
 def _require_own(store: ObjectStore, manifest: AnyManifest, key: str) -> None:
-    """See that the manifest is one of this environment and of this time, where keys are pinned."""
+    """Check that the manifest belongs to this environment and is not from the future, if keys are pinned."""
     if not store.trust.is_pinned:
         return
     if manifest.environment != store.trust.environment:

@@ -1,7 +1,7 @@
-"""Announcing what is about to change, so that no catalogue is believed on it: `catalogue/changes/<time>-<id>`.
+"""Announce a change, so that no reader trusts the catalogue about it: `catalogue/changes/<time>-<id>`.
 
-An announcement is an empty object, written before the change. Until a catalogue says that it contains the change, every
-reader reads that backup's own documents. A writer that dies at any point leaves a backup in doubt, nothing worse.
+An announcement is an empty object, written before the change. Until a catalogue contains the change, every reader reads
+that backup's own documents. If a writer dies at any point, that backup stays doubted, and nothing worse happens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.stored_catalogue import CATALOGUE_FOLDER
 
 CHANGES = f"{CATALOGUE_FOLDER}/changes"
-# What is announced where the evidence of drills is about to change.
+# The subject of an announcement that the evidence of drills is about to change.
 DRILLS = "drills"
 # No writer takes longer between its announcement and its change.
 ABANDONED = timedelta(days=1)
@@ -41,7 +41,7 @@ class Change:
 
 
 def changes_in(listed: Iterable[ListedObject]) -> list[Change]:
-    """The announcements in a listing of the catalogue's folder. What has another name is none of ours. Pure."""
+    """The announcements in a listing of the catalogue's folder. Objects of other names are ignored. Pure."""
     found = []
     for item in listed:
         name = item.key.removeprefix(f"{CHANGES}/")
@@ -52,7 +52,11 @@ def changes_in(listed: Iterable[ListedObject]) -> list[Change]:
 
 
 def announce(store: ObjectStore, subjects: Sequence[str]) -> list[Change]:
-    """Announce a change. If that cannot be written, the change goes on: a catalogue must not stop a backup."""
+    """Announce a change. If that fails, the change still proceeds: a catalogue must not stop a backup.
+
+    Raises:
+        StoreError: the store failed for now (a transient error).
+    """
     now = datetime.now(UTC)
     made = []
     try:

@@ -9,7 +9,7 @@ CAPACITY = 4 << 20
 
 
 class ChannelClosedError(Exception):
-    """The other end is gone."""
+    """The other end is closed."""
 
 
 class Channel:
@@ -23,10 +23,10 @@ class Channel:
         self._changed = threading.Condition()
 
     def put(self, chunk: bytes) -> None:
-        """Hand a chunk over; waits while the channel is full.
+        """Put a chunk; blocks while the channel is full.
 
         Raises:
-            ChannelClosedError: nobody will get it.
+            ChannelClosedError: the channel was abandoned.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned or not self._held or self._held + len(chunk) <= CAPACITY)
@@ -37,7 +37,7 @@ class Channel:
             self._changed.notify_all()
 
     def get(self) -> bytes | None:
-        """The next chunk, or None after the last; waits for it.
+        """The next chunk, or None after the last; blocks until there is one.
 
         Raises:
             ChannelClosedError: the channel was abandoned before its end.
@@ -54,7 +54,7 @@ class Channel:
             return chunk
 
     def end(self) -> None:
-        """Say that no chunk follows."""
+        """Declare the end: no chunk follows."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()

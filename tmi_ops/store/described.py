@@ -1,7 +1,7 @@
-"""Documents that describe content: in an encrypted store they lie sealed in `<key>.age`, beside a clear part.
+"""Documents that describe content: an encrypted store holds each encrypted in `<key>.age`, beside a clear part.
 
-The clear part holds what retention and planning need of it and is read by hosts without the private key; the whole is
-read by those that have it. In a store without recipients there is one document, the whole.
+The clear part holds what retention and planning need, for hosts without the private key; the whole is for hosts that
+have it. A store without recipients has one document, the whole.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def write_described(store: ObjectStore, key: str, clear: bytes, whole: bytes, pu
     """Store a document, once.
 
     Args:
-        clear: what may be read by everybody who can read the store.
+        clear: the part that everyone with access to the store may read.
 
     Raises:
         ObjectExistsError, UntrustedError, StoreError: as `write_once`.
@@ -31,11 +31,11 @@ def write_described(store: ObjectStore, key: str, clear: bytes, whole: bytes, pu
 
 
 def read_described(store: ObjectStore, key: str, purpose: Purpose) -> bytes:
-    """The whole document where this host has the private key, else what is in clear.
+    """The whole document if this host has the private key, else the clear part.
 
     Raises:
-        ObjectMissingError: there is none.
-        IntegrityError, UntrustedError, StoreError: as `read_document`; also where it cannot be decrypted.
+        ObjectMissingError: the document does not exist.
+        IntegrityError, UntrustedError, StoreError: as `read_document`; also if it cannot be decrypted.
     """
     if store.identity_file is not None:
         try:

@@ -1,4 +1,4 @@
-"""Size and SHA-256 of a stream, counted while it flows."""
+"""Size and SHA-256 of a stream, computed while it passes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Bytes = bytes | bytearray | memoryview
 
 @dataclass(frozen=True)
 class Digest:
-    """What a stream of bytes amounted to: `size` in bytes, `sha256` in hexadecimal."""
+    """The digest of a stream of bytes: `size` in bytes, `sha256` in hexadecimal."""
 
     size: int
     sha256: str
 
 
 class RunningDigest:
-    """The digest of what has flowed so far."""
+    """The digest of the stream so far."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -35,10 +35,10 @@ class RunningDigest:
 
 
 def checked(chunks: Iterable[bytes], expected: Digest, what: str) -> Iterator[bytes]:
-    """Pass chunks on; the last one only after the whole was found to be what is expected.
+    """Pass chunks on, the last one only after the whole has matched the expected digest.
 
     Args:
-        what: the stream in words, for the message.
+        what: the stream, for the message.
 
     Raises:
         IntegrityError: size or SHA-256 differs.
@@ -56,7 +56,7 @@ def checked(chunks: Iterable[bytes], expected: Digest, what: str) -> Iterator[by
 
 
 def require_equal(found: Digest, expected: Digest, what: str) -> None:
-    """Raise IntegrityError, naming what differs, unless both are the same."""
+    """Raise IntegrityError, naming the difference, unless both are equal."""
     if found.size != expected.size:
         how = "is truncated" if found.size < expected.size else "is too long"
         raise damaged(f"{what} {how}: {found.size} bytes, the manifest says {expected.size}")
@@ -65,7 +65,7 @@ def require_equal(found: Digest, expected: Digest, what: str) -> None:
 
 
 def damaged(problem: str) -> IntegrityError:
-    """The error for bytes that are not what was written."""
+    """The error for bytes that differ from what was written."""
     return IntegrityError(
         f"{problem}.",
         detail="It was not used.",

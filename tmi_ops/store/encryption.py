@@ -1,6 +1,6 @@
-"""age encryption on the client: the backup host needs public keys only, and the `age` program decrypts without us.
+"""age encryption on the client: the backup host needs public keys only, and the `age` program decrypts without tmi_ops.
 
-pyrage pulls from one file-like object and pushes into another, so it runs in a thread of its own between them. It lets
+pyrage reads from one file-like object and writes to another, so it runs in a thread of its own between them. It lets
 other threads run meanwhile.
 """
 
@@ -16,7 +16,7 @@ from tmi_ops.errors import StoreError
 from tmi_ops.store.channel import Channel, ChannelClosedError
 from tmi_ops.store.digest import Bytes, Digest, damaged
 
-# age hands over 8 KiB at a time when it decrypts; consumers deserve more.
+# age returns 8 KiB at a time when it decrypts; larger chunks suit consumers better.
 PLAIN_CHUNK = 256 << 10
 _NO_MATCH = "No matching keys found"
 _IDENTITY_STEP = "set TMI_OPS_AGE_IDENTITY_FILE to the file with the private key (AGE-SECRET-KEY-... or OpenSSH)"
@@ -31,7 +31,7 @@ class ByteSink(Protocol):
 
 
 class EncryptingSink:
-    """A ByteSink that encrypts for `recipients` what it passes on to `sink`."""
+    """A ByteSink that encrypts for `recipients` and passes the result on to `sink`."""
 
     def __init__(self, sink: ByteSink, recipients: Sequence[str]) -> None:
         self._sink = sink
@@ -71,7 +71,7 @@ class EncryptingSink:
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for us
             self._failure = stored.failure or error
         else:
-            # Its last buffer is flushed where age can no longer report an error.
+            # It flushes its last buffer where age can no longer report an error.
             self._failure = stored.failure
         finally:
             if self._failure is not None:
@@ -83,12 +83,12 @@ def decrypted(chunks: Iterator[bytes], identities: Sequence[Any], key: str) -> I
 
     Args:
         chunks: its stored bytes; read from another thread, one chunk at a time.
-        identities: of `read_identities`.
+        identities: from `read_identities`.
         key: the object's name, for messages.
 
     Raises:
-        StoreError: none of the identities opens it.
-        IntegrityError: it is not whole, not what age wrote, or not an age file.
+        StoreError: none of the identities decrypts it.
+        IntegrityError: it is incomplete, altered, or not an age file.
     """
     work = _Decryption(chunks, identities, key)
     try:
@@ -98,7 +98,7 @@ def decrypted(chunks: Iterator[bytes], identities: Sequence[Any], key: str) -> I
 
 
 def parse_recipients(recipients: Sequence[str]) -> list[Any]:
-    """Read age (`age1...`) or OpenSSH public keys.
+    """Parse age (`age1...`) or OpenSSH public keys.
 
     Raises:
         StoreError: one is neither.
@@ -122,7 +122,7 @@ def read_identities(file: Path | None) -> list[Any]:
     """Read the private keys of an age identity file or of an unencrypted OpenSSH key file.
 
     Raises:
-        StoreError: there is no such file, or it holds no key that can be read.
+        StoreError: the file does not exist, or holds no readable key.
     """
     import pyrage
 
@@ -144,7 +144,7 @@ def read_identities(file: Path | None) -> list[Any]:
         keys = [line for line in lines if line and not line.startswith("#")]
         identities = [pyrage.x25519.Identity.from_str(key) for key in keys]
     except pyrage.IdentityError:
-        # What pyrage says may quote the key.
+        # pyrage's message may quote the key.
         raise StoreError(
             f"The identity file {file} contains no private age key.", hint=_IDENTITY_STEP, code=Code.PRIVATE_KEY
         ) from None
@@ -154,7 +154,7 @@ def read_identities(file: Path | None) -> list[Any]:
 
 
 class _Decryption:
-    """age at work in a thread between the stored chunks and whoever wants the plain ones."""
+    """Runs age in a thread between the stored chunks and the consumer of the plain ones."""
 
     def __init__(self, chunks: Iterator[bytes], identities: Sequence[Any], key: str) -> None:
         self._source = _ChunkReader(chunks)
@@ -204,7 +204,7 @@ class _Decryption:
 
 
 class _Reader:
-    """What encrypt_io reads from: a channel."""
+    """The input of encrypt_io: a channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -219,7 +219,7 @@ class _Reader:
 
 
 class _ChunkReader:
-    """What decrypt_io reads from: an iterator. Keeps the failure that pyrage would turn into text."""
+    """The input of decrypt_io: an iterator. Keeps the failure that pyrage would turn into text."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -244,7 +244,7 @@ class _ChunkReader:
 
 
 class _Writer:
-    """What encrypt_io writes to: a sink. Keeps the failure that pyrage would turn into text."""
+    """The output of encrypt_io: a sink. Keeps the failure that pyrage would turn into text."""
 
     def __init__(self, sink: ByteSink) -> None:
         self._sink = sink
@@ -263,7 +263,7 @@ class _Writer:
 
 
 class _GatheringWriter:
-    """What decrypt_io writes to: a channel, in chunks of a decent size."""
+    """The output of decrypt_io: a channel, in chunks of `PLAIN_CHUNK` or more."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -1,7 +1,7 @@
-"""What a listing says of the folders in which backups lie. Pure.
+"""What a listing shows about the folders of backups. Pure.
 
-A folder with a manifest is a backup; one without is half made. Which names beside the objects are documents of ours,
-and which of several verification results is the newest, is decided here alone.
+A folder with a manifest is a backup; one without is incomplete. Only this module decides which names beside the objects
+are documents of ours, and which of several verification results is the newest.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HOLD = "hold.json"
 CHECKSUMS = "SHA256SUMS"
 VERIFICATION_PREFIX = "verdict-"
 DRILL_PREFIX = "drill-"
-# What lies beside a backup's own objects, and begins so.
+# Name prefixes of what is stored beside a backup's own objects.
 _BESIDE = (MANIFEST, HOLD, CHECKSUMS, VERIFICATION_PREFIX, DRILL_PREFIX)
 SIGNATURE = ".minisig"
 SEALED = ".age"
@@ -26,10 +26,10 @@ SEALED = ".age"
 
 @dataclass(slots=True)
 class Folder:
-    """One backup's folder. `manifest_at` None: it is half made. `verification`: key of the newest result.
+    """One backup's folder. `manifest_at` is None if it is incomplete. `verification`: key of the newest result.
 
-    `touched_at`: when anything was last stored in it. `etags`: of the documents that a judgement needs, by key.
-    `parts`: how many objects the backup itself has there; None: nobody counted them.
+    `touched_at`: when anything was last stored in it. `etags`: of the documents that are needed to judge the backup, by
+    key. `parts`: the number of the backup's own objects there; None if they were not counted.
     """
 
     backup_id: str
@@ -44,7 +44,7 @@ class Folder:
 
     @property
     def kind(self) -> str:
-        """As its id says, which was read already."""
+        """Its kind according to its id, which was validated before."""
         return self.backup_id.split("-", 2)[1]
 
     @property
@@ -53,35 +53,35 @@ class Folder:
         return f"{self.kind}/{self.backup_id}/{MANIFEST}"
 
     def is_as(self, known: Folder | None) -> bool:
-        """Whether nothing in it has changed since `known` was seen, as far as a listing tells."""
+        """Whether nothing in it has changed since `known` was seen, as far as a listing shows."""
         return known is not None and self == known and all(self.etags.values())
 
 
 def kind_of(backup_id: str) -> Kind | None:
-    """The kind of a backup by its id; None: this is no id."""
+    """The kind of a backup according to its id; None if this is not an id."""
     match = BACKUP_ID.fullmatch(backup_id)
     return None if match is None else match[1]  # type: ignore[return-value]
 
 
 def is_verification(name: str) -> bool:
-    """Whether an object of this name in a folder is a verification result; its signature and sealed copy are not."""
+    """Whether an object of this name in a folder is a verification result; its signature and encrypted copy are not."""
     return name.startswith(VERIFICATION_PREFIX) and not name.endswith((SIGNATURE, SEALED))
 
 
 def lacks_parts(folder: Folder, manifest: AnyManifest) -> bool:
-    """Whether objects are gone that the manifest names: somebody removed them, or a lifecycle rule did."""
+    """Whether objects that the manifest names are gone, removed by a person or a lifecycle rule."""
     return folder.parts is not None and folder.parts < len(manifest.objects)
 
 
 def older_than(
     first: str, known: Iterable[str], names: Iterable[str] | None, doubted: Iterable[str]
 ) -> tuple[set[str], set[str]]:
-    """Of the folders older than `first`: whom the catalogue is believed on, and which are to be read. Pure.
+    """Split the folders older than `first` into those trusted from the catalogue and those to read. Pure.
 
     Args:
         known: those in the catalogue.
-        names: those in the store; None: nobody looked.
-        doubted: those that somebody announced to change.
+        names: those in the store; None if they were not listed.
+        doubted: those with an announced change.
     """
     older = {one for one in known if one < first}
     announced = {one for one in doubted if one < first}
@@ -93,7 +93,7 @@ def older_than(
 
 
 def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
-    """The folders of backups; objects elsewhere are not ours to judge. A listing is sorted: each comes in one row."""
+    """The folders of backups; other objects are ignored. A listing is sorted, so each folder's objects are adjacent."""
     folder: Folder | None = None
     found: dict[str, str] = {}
     for item in listed:
@@ -121,7 +121,7 @@ def folders_of(listed: Iterable[ListedObject]) -> Iterator[Folder]:
 
 
 def _with_documents(folder: Folder, found: dict[str, str]) -> Folder:
-    """With the manifest, the hold, the newest verification result and what lies beside each; not the sealed one."""
+    """Add the etags of manifest, hold, newest verification result, their signatures and encrypted copies."""
     beginning = f"{kind_of(folder.backup_id)}/{folder.backup_id}/"
     wanted = [f"{beginning}{MANIFEST}", f"{beginning}{HOLD}", f"{beginning}{HOLD}{SEALED}"]
     wanted += [folder.verification, f"{folder.verification}{SEALED}"] if folder.verification else []

@@ -1,6 +1,6 @@
-"""What the store itself says about keeping: its clock, Object Lock, what our keys may do, and uploads that never ended.
+"""What the store itself reports or enforces: its clock, Object Lock, our access keys' rights, unfinished uploads.
 
-A store without locks and accounts, such as a directory, locks nothing and tells nothing of rights.
+A store without locks and accounts, such as a directory, locks nothing and reports no rights.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ __all__ = [
 
 
 def store_clock(store: ObjectStore) -> datetime:
-    """What time it is by the store's clock; by ours where it has none."""
+    """The time by the store's clock, or by ours if it has none."""
     return store.backend.clock()
 
 
 def has_object_lock(store: ObjectStore) -> bool:
-    """Whether the store locks objects on our word.
+    """Whether the store can lock objects.
 
     Raises:
-        StoreError: the store failed, or does not let us ask.
+        StoreError: the store failed, or our keys may not read its lock configuration.
     """
     guard = store.backend.guard
     return guard is not None and guard.has_lock()
 
 
 def locked_until(store: ObjectStore, key: str) -> datetime | None:
-    """Until when Object Lock keeps an object, `UNTIL_RELEASED` under a legal hold; None where nothing keeps it.
+    """The time until which Object Lock keeps an object, `UNTIL_RELEASED` under a legal hold; None if it is not locked.
 
     Raises:
-        ObjectMissingError: there is no such object.
+        ObjectMissingError: the object does not exist.
         StoreError: the store failed.
     """
     guard = store.backend.guard
@@ -60,27 +60,28 @@ def locked_until(store: ObjectStore, key: str) -> datetime | None:
 
 
 def extend_lock(store: ObjectStore, key: str, retain: Retain, now: datetime) -> None:
-    """Have Object Lock keep an object for the whole period from now on. It never shortens.
+    """Lock an object for the whole period from now on. It never shortens a lock.
 
     Raises:
-        ObjectMissingError: there is no such object.
-        StoreError: the store failed or has no locks, or our key may not (s3:PutObjectRetention).
+        ObjectMissingError: the object does not exist.
+        StoreError: the store failed or has no locks, or our key lacks the right (s3:PutObjectRetention).
     """
     _locks(store).extend_lock(key, retain, now)
 
 
 def set_legal_hold(store: ObjectStore, key: str, *, on: bool) -> None:
-    """Have the store itself keep an object until the hold is taken off; only where it has Object Lock.
+    """Place an object under a legal hold, or release it; requires Object Lock.
 
     Raises:
-        StoreError: the store failed or has no locks, or our key may not (s3:PutObjectLegalHold).
+        StoreError: the store failed or has no locks, or our key lacks the right (s3:PutObjectLegalHold).
     """
     _locks(store).set_legal_hold(key, on=on)
 
 
 def may_delete(store: ObjectStore) -> bool | None:
-    """Whether our keys may delete objects; None: nothing tells. Not for a bucket that keeps versions: it would note the
-    question as a deletion.
+    """Whether our keys may delete objects; None if nothing shows it.
+
+    Do not call it for a bucket that keeps versions, which would record the test as a deletion.
 
     Raises:
         StoreError: the store could not be reached.
@@ -90,7 +91,7 @@ def may_delete(store: ObjectStore) -> bool | None:
 
 
 def may_abort_uploads(store: ObjectStore) -> bool | None:
-    """False: our keys may not end unfinished uploads; None: nothing tells.
+    """False if our keys may not abort unfinished uploads; None if nothing shows it.
 
     Raises:
         StoreError: the store could not be reached.
@@ -100,7 +101,7 @@ def may_abort_uploads(store: ObjectStore) -> bool | None:
 
 
 def may_extend_locks(store: ObjectStore, retain: Retain, now: datetime) -> bool | None:
-    """False: our keys may not lock objects for longer; None: nothing tells.
+    """False if our keys may not extend locks; None if nothing shows it.
 
     Raises:
         StoreError: the store could not be reached.
@@ -110,12 +111,12 @@ def may_extend_locks(store: ObjectStore, retain: Retain, now: datetime) -> bool 
 
 
 def unfinished_uploads(store: ObjectStore) -> list[UnfinishedUpload]:
-    """All of the environment, by key."""
+    """All unfinished uploads of the environment, by key."""
     return list(store.backend.unfinished(""))
 
 
 def abort_upload(store: ObjectStore, upload: UnfinishedUpload) -> None:
-    """End one unfinished upload; one that ended meanwhile is no error."""
+    """Abort one unfinished upload. If it has ended meanwhile, that is not an error."""
     store.backend.abort(upload)
 
 

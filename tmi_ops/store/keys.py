@@ -1,4 +1,4 @@
-"""Keys of age and of minisign as files: made, and replaced so that what the old ones did stays good."""
+"""Key files of age and minisign: created, and rotated so that what was made with the old keys stays valid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHEET_FILE = "recovery-sheet.txt"
 
 @dataclass(frozen=True)
 class MadeKeys:
-    """What `make_keys` wrote. `recipient` is age's public key; `signing` the secret key's file by its roles."""
+    """What `make_keys` wrote. `recipient` is age's public key; `signing` pairs roles with their secret key's file."""
 
     directory: Path
     recipient: str
@@ -35,7 +35,7 @@ class MadeKeys:
 
 @dataclass(frozen=True)
 class Rotated:
-    """A signing key that took the place of another one. `trusted_file` None: the trusted keys stand in the setting."""
+    """A rotated signing key. `trusted_file` is None if the setting itself lists the trusted keys."""
 
     file: Path
     retired_file: Path
@@ -45,7 +45,7 @@ class Rotated:
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """The keys that the settings name, public halves only. `identities` None: no private key of age is here."""
+    """The keys that the settings name, public halves only. `identities` is None if this host has no private age key."""
 
     recipients: tuple[str, ...]
     identities: tuple[str, ...] | None
@@ -68,7 +68,7 @@ class KeyFacts:
         return tuple(found)
 
     def lines(self) -> list[str]:
-        """For the screen."""
+        """The lines to print."""
         private = "no key here" if self.identities is None else ", ".join(self.identities) or "an OpenSSH key"
         return [
             f"encrypts for  {', '.join(self.recipients) or 'nobody: backups are not encrypted'}",
@@ -80,7 +80,7 @@ class KeyFacts:
         ]
 
     def as_json(self) -> dict[str, object]:
-        """For programs."""
+        """The same as JSON values."""
         return {
             "recipients": list(self.recipients),
             "identities": None if self.identities is None else list(self.identities),
@@ -94,7 +94,7 @@ def key_facts(settings: StoreSettings, environment: str) -> KeyFacts:
     """Read the keys that the settings name.
 
     Raises:
-        OpsError: one cannot be read.
+        OpsError: a key cannot be read.
     """
     trust = read_trust(environment, settings.signing_key_file, settings.trusted_keys)
     file = settings.age_identity_file
@@ -107,10 +107,10 @@ def key_facts(settings: StoreSettings, environment: str) -> KeyFacts:
 
 
 def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: datetime) -> MadeKeys:
-    """Make a pair of keys of age, and of minisign one for every role or, without roles, one for all of them.
+    """Create an age key pair, and one minisign key per role, or without roles a single one for all of them.
 
     Raises:
-        OpsError: the directory holds keys already, or cannot be written; nothing was replaced.
+        OpsError: the directory already holds keys, or cannot be written; nothing was replaced.
     """
     import pyrage
 
@@ -150,7 +150,7 @@ def make_keys(directory: Path, environment: str, roles: Sequence[Role], now: dat
 
 
 def kept_keys(directory: Path) -> MadeKeys | None:
-    """What `make_keys` left in a directory with one key for every role; None: something of it is missing.
+    """The keys that `make_keys` wrote into a directory with one key for all roles; None if a file is missing.
 
     Raises:
         OpsError: a file cannot be read.
@@ -166,12 +166,12 @@ def kept_keys(directory: Path) -> MadeKeys | None:
 def rotate_signing_key(
     file: Path, trust: Trust, words: Sequence[str], now: datetime, record: str | None = None
 ) -> Rotated:
-    """Put a new signing key in the place of the old one, which is kept beside it and signs nothing more.
+    """Replace the signing key. The old one is kept beside the new one and signs nothing more.
 
-    Where TMI_OPS_TRUSTED_KEYS names one file, both keys are written there, the old one with its end.
+    If TMI_OPS_TRUSTED_KEYS names one file, both keys are written there, the old one with its end.
 
     Args:
-        words: what TMI_OPS_TRUSTED_KEYS says.
+        words: the value of TMI_OPS_TRUSTED_KEYS.
         record: the SHA-256 of the record of what the old key has signed (retired.py).
 
     Raises:
@@ -204,7 +204,7 @@ def rotate_signing_key(
 def after_rotation(
     trusted: Sequence[TrustedKey], old: SecretKey, new: SecretKey, now: datetime, record: str | None = None
 ) -> tuple[TrustedKey, ...]:
-    """The trusted keys once `new` took the place of `old` in its roles. The old one ends now, in whole seconds."""
+    """The trusted keys after `new` replaced `old` in its roles. The old one ends now, in whole seconds."""
     ends = now.astimezone(UTC).replace(microsecond=0)
     held = [one for one in trusted if one.key == old.public] or [TrustedKey(old.public)]
     others = [one for one in trusted if one.key != old.public]
@@ -213,13 +213,13 @@ def after_rotation(
 
 
 def add_age_identity(file: Path) -> str:
-    """Add a new private key to an identity file; those in it still open what was encrypted for them.
+    """Add a new private key to an identity file; the existing keys still decrypt what was encrypted for them.
 
     Returns:
         The new public key.
 
     Raises:
-        OpsError: the file cannot be read or written; it was left as it is.
+        OpsError: the file cannot be read or written; it was left unchanged.
     """
     import pyrage
 
@@ -233,12 +233,12 @@ def add_age_identity(file: Path) -> str:
 
 
 def public_keys_of(identities: Sequence[Any]) -> tuple[str, ...]:
-    """The recipients that belong to private keys; an OpenSSH key, which age tells none of, is left out."""
+    """The recipients of private keys, without OpenSSH keys, for which age does not report one."""
     return tuple(str(one.to_public()) for one in identities if hasattr(one, "to_public"))
 
 
 def trusted_file_text(environment: str, trusted: Sequence[TrustedKey]) -> str:
-    """A file for TMI_OPS_TRUSTED_KEYS."""
+    """The content of a file for TMI_OPS_TRUSTED_KEYS."""
     head = f"# Keys that sign for {environment}: [role:]key[@end[#record]]. `minisign -V -P KEY -m FILE` checks a file."
     text = "\n".join([head, *map(trusted_word, trusted)]) + "\n"
     if trusted_keys(text) != list(trusted):

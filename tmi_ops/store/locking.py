@@ -1,8 +1,8 @@
-"""Object Lock that we set ourselves: what is locked when it is stored, until when, and what is locked for longer. Pure.
+"""Object Lock set by tmi_ops: which objects are locked when stored, until when, and which locks are extended. Pure.
 
-Locked is what a recovery needs and what never changes. What is replaced every few seconds or days (the open segment,
-the lease, readings, alerts, journals) is not: each version of it would stay until its lock ends. Nor is a hold, which
-a person takes away.
+Only objects that a recovery needs and that never change are locked. Objects that are replaced every few seconds or days
+(the open segment, the lease, readings, alerts, journals) are not: each of their versions would stay until its lock
+ends. Nor are holds, which a person removes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from tmi_ops.settings import Retain
 
-# Written once, and never again under the same key. The rest is replaced, or taken away by a person.
+# Written once, and never again under the same key. All others are replaced, or removed by a person.
 _NEVER_CHANGES = re.compile(
     r"(?:logical|base)/[^/]+/(?!hold\.json)[^/]+(?:/[^/]+)?"
     r"|drills/[^/]+"
@@ -24,12 +24,12 @@ _NEVER_CHANGES = re.compile(
 
 
 def is_locked_kind(key: str) -> bool:
-    """Whether an object of this key, below the environment's root, is to be locked."""
+    """Whether an object of this key, relative to the environment's root, is locked."""
     return _NEVER_CHANGES.fullmatch(key) is not None
 
 
 def lock_request(retain: Retain | None, key: str, now: datetime) -> dict[str, Any]:
-    """What a put of this object says of its lock; nothing where it is not locked."""
+    """The lock parameters of a put of this object; empty if it is not locked."""
     if retain is None or not is_locked_kind(key):
         return {}
     return {"ObjectLockMode": retain.mode, "ObjectLockRetainUntilDate": locked_until_from(retain, now)}
@@ -41,5 +41,5 @@ def locked_until_from(retain: Retain, now: datetime) -> datetime:
 
 
 def needs_longer(retain: Retain, until: datetime | None, now: datetime) -> bool:
-    """Whether the lock on something that is kept is to be extended: less than half of the period is left."""
+    """Whether to extend the lock of an object that is kept: less than half of the period is left."""
     return until is None or until < now + retain.period / 2

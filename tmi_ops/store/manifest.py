@@ -1,4 +1,4 @@
-"""What the store says of itself: a backup's manifest, and the result of a verification. Everything else is bytes."""
+"""The store's own documents: a backup's manifest, and the result of a verification. Everything else is bytes."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ FORMAT_VERSION = 1
 Kind = Literal["logical", "base"]
 Format = Literal["custom", "directory", "plain", "schema-only"]
 Outcome = Literal["proven", "failed"]
-# What a table's digest is of: each row's text, summed up by SQL on the server; or its rows as COPY writes them.
+# What a table's digest covers: each row's text, summed by SQL on the server; or its rows as COPY writes them.
 DigestMethod = Literal["record", "copy"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BACKUP_ID = re.compile(rf"\d{{8}}T\d{{6}}Z-({'|'.join(KINDS)})-[0-9a-f]{{4}}")
-# The largest object that S3 holds, 5 TiB; as an unsigned number it also fits what PostgreSQL counts bytes with.
+# The largest object in S3, 5 TiB; as an unsigned number it also fits PostgreSQL's type for byte counts.
 _LARGEST_OBJECT = 5 << 40
-# What tmi_ops itself keeps beside a backup's objects.
+# Names of what tmi_ops itself stores beside a backup's objects.
 _OWN_NAMES = re.compile(
     r"manifest\.json(?:\.age)?|SHA256SUMS|hold\.json(?:\.age)?|(?:verdict|drill)-.*|.*\.minisig", re.IGNORECASE
 )
@@ -54,7 +54,7 @@ def _power_of_two(size: int) -> int:
     return size
 
 
-# Nothing of it can leave a directory: after every slash it begins with a letter or digit. One slash at most.
+# No name can leave a directory: each part begins with a letter or digit. One slash at most.
 ObjectName = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})?$"),
@@ -63,26 +63,26 @@ ObjectName = Annotated[
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=_LARGEST_OBJECT)]
 Lsn = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$")]
-# One component of a path; that it is the id of a backup is checked where it becomes a folder (`backup_folder`).
+# One path component; `backup_folder` checks that it is a backup id when it becomes a folder.
 BackupId = Annotated[str, Field(pattern=r"^[^/.\x00-\x1f\x7f][^/\x00-\x1f\x7f]{0,63}$")]
-# What initdb allows: 1 MB to 1 GB.
+# initdb's range: 1 MB to 1 GB.
 SegmentSize = Annotated[int, Field(ge=1 << 20, le=1 << 30), AfterValidator(_power_of_two)]
 Oid = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
 SystemIdentifier = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
-# No NUL and no line break: it becomes a link's target and a line of tablespace_map.
+# No NUL and no line break: it becomes a link target and a line of tablespace_map.
 Location = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,4096}$")]
 
 
 class _Fact(BaseModel):
-    # A field that a later release adds within the same format version must not blind this one.
+    # Ignore fields that a later release adds within the same format version.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class StoredObject(_Fact):
-    """One object of a backup: what lies in the store, and what it is once decrypted. Sizes in bytes.
+    """One object of a backup, as stored and as decrypted. Sizes in bytes.
 
-    `name` is relative to the backup's folder. `sha256` and `size` are of the stored bytes, so that
-    `sha256sum` alone can check them; `plain_*` equal them when the object is not encrypted.
+    `name` is relative to the backup's folder. `sha256` and `size` are of the stored bytes, so that `sha256sum` alone
+    can check them; `plain_*` equal them if the object is not encrypted.
     """
 
     name: ObjectName
@@ -94,7 +94,7 @@ class StoredObject(_Fact):
 
     @model_validator(mode="after")
     def _plain_is_no_larger(self) -> Self:
-        """age only adds bytes: what a disk must hold is never more than what was fetched."""
+        """age only adds bytes, so a disk never needs to hold more than was downloaded."""
         same = (self.plain_size, self.plain_sha256) == (self.size, self.sha256)
         if self.plain_size > self.size or not (self.encrypted or same):
             raise ValueError("the plain size does not match the stored size")
@@ -109,14 +109,14 @@ class TableFingerprint(_Fact):
 
 
 class SequenceRange(_Fact):
-    """Bounds of a sequence's last value around the snapshot. Sequences do not obey snapshots."""
+    """Bounds of a sequence's last value around the snapshot. Sequences are not part of a snapshot."""
 
     before: int
     after: int
 
 
 class BackupManifest(_Fact):
-    """What commits a backup of any kind: written last, never changed. Sizes in bytes, times aware of their zone."""
+    """The document that commits a backup: written last, never changed. Sizes in bytes, times timezone-aware."""
 
     format_version: Literal[1] = 1
     backup_id: BackupId
@@ -134,27 +134,27 @@ class BackupManifest(_Fact):
     _stored_sha256: str | None = PrivateAttr(None)
 
     if TYPE_CHECKING:
-        # Each kind declares it after facts of its own, so that a person who reads the JSON meets these first.
+        # Each kind declares it after its own fields, so that a person who reads the JSON sees those first.
         objects: tuple[StoredObject, ...]
 
     @property
     def stored_sha256(self) -> str:
-        """SHA-256 of the bytes that the store holds, which a later release would not write again."""
+        """SHA-256 of the stored bytes, which a later release would serialize differently."""
         return self._stored_sha256 or hashlib.sha256(to_json(self)).hexdigest()  # type: ignore[arg-type]
 
     def __eq__(self, other: object) -> bool:
-        """By what they say; whether one was read from the store does not count."""
+        """Compare content, whether or not it was read from the store."""
         return type(self) is type(other) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
         return hash(self.backup_id)
 
     def remember_stored(self, data: bytes) -> None:
-        """Say what the store holds as this manifest."""
+        """Set the bytes that the store holds as this manifest."""
         self._stored_sha256 = hashlib.sha256(data).hexdigest()
 
     def remember_stored_as(self, other: BackupManifest) -> None:
-        """Say that the store holds, as this manifest, what it holds as the other."""
+        """Use the stored bytes of the other manifest as those of this one."""
         self._stored_sha256 = other.stored_sha256
 
     @model_validator(mode="after")
@@ -165,17 +165,17 @@ class BackupManifest(_Fact):
 
     @property
     def total_size(self) -> int:
-        """Bytes in the store, the manifest itself not counted."""
+        """Bytes in the store, without the manifest itself."""
         return sum(item.size for item in self.objects)
 
     @property
     def encrypted(self) -> bool:
-        """Whether reading it needs a private key."""
+        """Whether reading it requires a private key."""
         return any(item.encrypted for item in self.objects)
 
 
 class Manifest(BackupManifest):
-    """A logical backup: one database in one snapshot. `left_behind`: what it does not hold, a sentence each."""
+    """A logical backup: one database in one snapshot. `left_behind`: what it lacks, one sentence each."""
 
     kind: Literal["logical"]
     format: Format
@@ -203,7 +203,7 @@ class Manifest(BackupManifest):
 
 
 class Tablespace(_Fact):
-    """A tablespace beside the data directory: where it was on the server, and the object that holds it."""
+    """A tablespace outside the data directory: its location on the server, and the object that holds it."""
 
     oid: Oid
     location: Location
@@ -213,14 +213,15 @@ class Tablespace(_Fact):
 class BaseManifest(BackupManifest):
     """A base backup: the files of a whole cluster, and the WAL that makes them consistent.
 
-    `chain` names the backups it builds upon, the full one first and `parent` last; empty for a full one.
-    `full_because` says why a full backup was taken where an incremental one was asked for.
-    `newest_commit_before`: of a standby, the newest commit of its primary that it had replayed when the backup began: a
-    standby's clock does not say what it holds.
-    `consistent_at` is when it ended, by the server's clock where that could be read: the earliest time that can be
-    reached from it. `cluster_size` is what the server announced before it began, uncompressed.
-    `superuser` is the cluster's first role, where it could be read; `role` the one that took the backup.
-    `from_standby`: a primary ends a backup with a whole segment, a standby in the middle of one; None: not known.
+    `chain`: the backups it builds upon, the full one first and `parent` last; empty for a full one.
+    `full_because`: why a full backup was taken when an incremental one was requested.
+    `newest_commit_before`: on a standby, the newest commit of its primary that it had replayed when the backup began; a
+    standby's clock does not show what it holds.
+    `consistent_at`: when the backup ended, by the server's clock if readable; the earliest time that can be recovered
+    from it.
+    `cluster_size`: what the server announced before it began, uncompressed.
+    `superuser`: the cluster's bootstrap superuser, if readable. `role`: the role that took the backup.
+    `from_standby`: a primary ends a backup with a whole segment, a standby in the middle of one; None if unknown.
     """
 
     kind: Literal["base"] = "base"
@@ -244,7 +245,7 @@ class BaseManifest(BackupManifest):
 
     @property
     def taken_at(self) -> datetime:
-        """The moment whose data it holds when nothing but its own WAL is replayed."""
+        """The moment whose data it holds if only its own WAL is replayed."""
         return self.consistent_at
 
 
@@ -254,7 +255,7 @@ AnyManifest = Manifest | BaseManifest
 class Verification(_Fact):
     """The result of one verification of one backup. `phases` maps a phase's name to its seconds.
 
-    `but_for`: what a verified backup does not hold, or could not be shown on the server it was restored on.
+    `but_for`: what a verified backup lacks, or what could not be checked on the server it was restored on.
     """
 
     format_version: Literal[1] = 1
@@ -280,14 +281,14 @@ SEALED_REASON = "The differences are in the encrypted record: read it on a host 
 
 
 def verification_in_clear(verification: Verification) -> Verification:
-    """Whether and when it was verified and how long that took, without a word on the content."""
+    """Whether and when it was verified and how long that took, without facts about the content."""
     reasons = (SEALED_REASON,) if verification.reasons else ()
     but_for = tuple(SEALED_REASON for _ in verification.but_for)
     return verification.model_copy(update={"reasons": reasons, "but_for": but_for, "tables": 0, "rows": 0})
 
 
 class BrokenRecordError(StoreError):
-    """A manifest or verification result is there but cannot be understood."""
+    """A manifest or verification result exists but cannot be read."""
 
     default_code = Code.RECORD_UNREADABLE
 
@@ -299,7 +300,7 @@ class _Version(_Fact):
 _MANIFESTS: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="kind")])
 _VERIFICATIONS: TypeAdapter[Verification] = TypeAdapter(Verification)
 _Read = TypeVar("_Read")
-# What a logical backup's manifest says of each table and sequence.
+# Facts about each table and sequence in a logical backup's manifest.
 _OF_EACH: Mapping[str, Mapping[str, type]] = {
     "fingerprints": {"rows": int, "digest": str},
     "sequences": {"before": int, "after": int},
@@ -308,7 +309,7 @@ _NOT_NOTED: set[str] = set()
 
 
 def parse_manifest(data: bytes, where: str) -> AnyManifest:
-    """Read a manifest's JSON; `where` names it in messages.
+    """Parse a manifest's JSON; `where` names it in messages.
 
     Raises:
         BrokenRecordError: it was written by a newer release, or is not a manifest.
@@ -319,8 +320,10 @@ def parse_manifest(data: bytes, where: str) -> AnyManifest:
 
 
 def parse_listed(data: bytes, where: str) -> AnyManifest:
-    """As `parse_manifest`, but for what a manifest says of each table and sequence. That is most of it; who lists
-    thousands needs none of it. It is looked at all the same: one that cannot be read is broken here too.
+    """As `parse_manifest`, without the facts about single tables and sequences.
+
+    They are most of a manifest, and a listing of thousands needs none of them. They are still validated: a manifest
+    with an unreadable one is broken here too.
 
     Raises:
         BrokenRecordError: as `parse_manifest`.
@@ -328,7 +331,7 @@ def parse_listed(data: bytes, where: str) -> AnyManifest:
     fields = _without_each(data)
     try:
         manifest = _MANIFESTS.validate_python(fields)
-    except ValidationError:  # what is wrong is said where all of it is read
+    except ValidationError:  # the full parser reports what is wrong
         whole = parse_manifest(data, where)
         manifest = whole.model_copy(update={name: {} for name in _OF_EACH}) if isinstance(whole, Manifest) else whole
     manifest.remember_stored(data)
@@ -338,10 +341,10 @@ def parse_listed(data: bytes, where: str) -> AnyManifest:
 
 
 def parse_verification(data: bytes, where: str) -> Verification:
-    """Read a verification result's JSON; `where` names it in messages.
+    """Parse a verification result's JSON; `where` names it in messages.
 
     Raises:
-        BrokenRecordError: it was written by a newer release, or is no verification result.
+        BrokenRecordError: it was written by a newer release, or is not a verification result.
     """
     verification = _parse(_VERIFICATIONS, data, where, "verification result")
     _forget_what_was_given(verification)
@@ -349,9 +352,9 @@ def parse_verification(data: bytes, where: str) -> Verification:
 
 
 def in_clear(manifest: AnyManifest) -> AnyManifest:
-    """What retention and planning need, without a word on the content: no table's name, row count or digest.
+    """What retention and planning need, without facts about the content: no table's name, row count or digest.
 
-    A PIN of four digits was found from the digest of its table.
+    A four-digit PIN was once found from the digest of its table.
     """
     if not isinstance(manifest, Manifest) or manifest.digest_method != "copy":
         return manifest
@@ -359,13 +362,12 @@ def in_clear(manifest: AnyManifest) -> AnyManifest:
 
 
 def to_json(fact: AnyManifest | Verification) -> bytes:
-    """The bytes that go into the store: indented, because people read them in a disaster."""
+    """The JSON to store, indented because people read it in a disaster."""
     return fact.model_dump_json(indent=2).encode() + b"\n"
 
 
 def _without_each(data: bytes) -> dict[str, Any] | None:
-    """The fields of a manifest without those of `_OF_EACH`; None: it is none, or these are not as this release writes
-    them."""
+    """The fields of a manifest without those of `_OF_EACH`; None if either are not as this release writes them."""
     try:
         fields = from_json(data)
     except ValueError:
@@ -389,7 +391,7 @@ def _are_as_written(told: Any, types: Mapping[str, type]) -> bool:
 
 
 def _forget_what_was_given(fact: _Fact) -> None:
-    """pydantic notes in each which of its fields were given, which takes more memory than the fields do."""
+    """Drop pydantic's record of which fields were given, which takes more memory than the fields."""
     object.__setattr__(fact, "__pydantic_fields_set__", _NOT_NOTED)
 
 

@@ -1,7 +1,7 @@
-"""Ed25519 signatures in the file format of minisign, so that the standard program checks them without us. Pure.
+"""Ed25519 signatures in minisign's file format, so that the standard program can check them without tmi_ops. Pure.
 
-A signature file has four lines: an untrusted comment; in base64 `ED`, the key's id and the signature of the content's
-BLAKE2b-512; a trusted comment; in base64 the signature of the first signature and the trusted comment together.
+A signature file has four lines: an untrusted comment; in base64, `ED`, the key id and the signature of the content's
+BLAKE2b-512; a trusted comment; in base64, the signature of the first signature and the trusted comment together.
 Source: https://jedisct1.github.io/minisign/ (Signature format, Public key format, Secret key format).
 """
 
@@ -37,7 +37,7 @@ _MINISIGN_STEP = "create one with `tmi-ops keys init`, or with `minisign -G -W`"
 
 
 class BadSignatureError(StoreError):
-    """A signature is malformed, or not one of this content by this key."""
+    """A signature is malformed, or not a signature of this content by this key."""
 
     default_code = Code.BAD_SIGNATURE
 
@@ -51,12 +51,12 @@ class PublicKey:
 
     @property
     def text(self) -> str:
-        """As `minisign -P` takes it: 56 characters that begin with RW."""
+        """The format of `minisign -P`: 56 characters that begin with RW."""
         return base64.b64encode(_KEY_ALGORITHM + self.key_id + self.key).decode()
 
     @property
     def name(self) -> str:
-        """As minisign prints it in comments."""
+        """The key id as minisign prints it in comments."""
         return _id_words(self.key_id)
 
 
@@ -82,7 +82,7 @@ class SecretKey:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a signature file says; nothing of it is to be believed before `verified`."""
+    """The content of a signature file; do not trust any of it before `verified`."""
 
     key_id: bytes
     signature: bytes
@@ -113,10 +113,10 @@ def sign(key: SecretKey, content: bytes, trusted_comment: str) -> bytes:
 
 
 def parse_signature(data: bytes, where: str) -> Signature:
-    """Read a signature file; `where` names it in messages.
+    """Parse a signature file; `where` names it in messages.
 
     Raises:
-        BadSignatureError: it is none, or of minisign's old kind without prehashing.
+        BadSignatureError: it is not one, or has minisign's old format without prehashing.
     """
     malformed = BadSignatureError(f"{where} is not a signature in minisign's format.")
     lines = data.decode(errors="replace").rstrip("\n").split("\n")
@@ -130,7 +130,7 @@ def parse_signature(data: bytes, where: str) -> Signature:
 
 
 def verified(signature: Signature, key: PublicKey, content: bytes, where: str) -> str:
-    """The trusted comment of a signature that is one of this content by this key.
+    """Verify that this is a signature of this content by this key, and return its trusted comment.
 
     Raises:
         BadSignatureError: it is not.
@@ -145,10 +145,10 @@ def verified(signature: Signature, key: PublicKey, content: bytes, where: str) -
 
 
 def parse_public_key(text: str) -> PublicKey:
-    """Read a public key as minisign writes it (`RW...`).
+    """Parse a public key as minisign writes it (`RW...`).
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: it is not one.
     """
     if PUBLIC_KEY.fullmatch(text) is None:
         raise SettingsError(f"{text[:12]!r}... is not a public minisign key.", hint="give a key that begins with RW")
@@ -157,10 +157,10 @@ def parse_public_key(text: str) -> PublicKey:
 
 
 def parse_secret_key(text: str, where: str) -> SecretKey:
-    """Read minisign's secret key file without a password.
+    """Parse minisign's secret key file without a password.
 
     Raises:
-        SettingsError: it is none, or has a password. The message never quotes it.
+        SettingsError: it is not one, or has a password. The message never quotes it.
     """
     lines = [line for line in text.splitlines() if line and not line.startswith((_UNTRUSTED, "#"))]
     body = _decoded(lines[0]) if lines else b""
@@ -188,19 +188,19 @@ def parse_secret_key(text: str, where: str) -> SecretKey:
 
 
 def secret_key_file(key: SecretKey, comment: str) -> str:
-    """As minisign keeps a key without a password."""
+    """The file format of a minisign secret key without a password."""
     header = _KEY_ALGORITHM + _NO_KDF + _CHECKSUM_ALGORITHM
     body = header.ljust(_SECRET_HEADER, b"\0") + key.key_id + key.seed + key.public.key + bytes(_KEY_BYTES)
     return f"{_UNTRUSTED}{comment}\n{base64.b64encode(body).decode()}\n"
 
 
 def public_key_file(key: PublicKey, comment: str) -> str:
-    """As `minisign -p` takes it."""
+    """The file format of `minisign -p`."""
     return f"{_UNTRUSTED}{comment}\n{key.text}\n"
 
 
 def _decoded(text: str) -> bytes:
-    """Nothing where it is not base64."""
+    """The bytes of base64 text; empty if it is invalid."""
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error):

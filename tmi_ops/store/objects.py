@@ -1,7 +1,7 @@
-"""The store: one environment's objects, encrypted and checked, over a back end (`backend.py`).
+"""The store: one environment's objects, encrypted and checked, on top of a back end (`backend.py`).
 
-Every key is relative to `<prefix>/<environment>/`. A missing object is an ObjectMissingError, whatever the verb; any
-other refusal is a StoreError that names the next step. What the server answers is durable.
+Every key is relative to `<prefix>/<environment>/`. A missing object raises ObjectMissingError in every method; any
+other refusal raises a StoreError that names the next step. What the server confirms is durable.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ __all__ = ["AtHand", "ListedObject", "ObjectStore", "make_place", "open_store"]
 DELETE_BATCH = 1000
 T = TypeVar("T")
 
-# A document's bytes by its key, None where it is known to be absent; a LookupError says to ask the store.
+# Returns a document's bytes by its key, None if it is known to be absent; raises LookupError if the store must be read.
 AtHand = Callable[[str], bytes | None]
 
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """A handle on one environment's objects. Usable from several threads; holds no state but its connections.
+    """A handle on one environment's objects. Thread-safe; holds no state but its connections.
 
-    `seen_file`: where this machine notes the newest that it has seen, so that a store that went back is noticed.
-    `at_hand`: documents that are known already; see `overview.py`.
+    `seen_file`: where this machine records the newest backup it has seen, to detect a store that went back. `at_hand`:
+    documents that are already known; see `overview.py`.
     """
 
     backend: Backend = field(repr=False)
@@ -50,30 +50,30 @@ class ObjectStore:
 
     @property
     def root(self) -> str:
-        """What precedes each key in the store; it ends with a slash."""
+        """The prefix of each key in the store; it ends with a slash."""
         return self.backend.root
 
     @property
     def where(self) -> str:
-        """The store in words, without credentials."""
+        """A description of the store for messages, without credentials."""
         return self.backend.where
 
     def url(self, key: str) -> str:
-        """Where a person finds an object: its address as a URL."""
+        """The URL of an object, for people."""
         return f"{self.backend.url}{key}"
 
     def upload(self, key: str, chunks: Iterable[bytes], *, phase: Phase | None = None) -> StoredObject:
-        """Stream an object of any length into the store, encrypted when recipients are configured.
+        """Stream an object of any length into the store, encrypted if recipients are configured.
 
-        The object appears whole or not at all; an older one of that key is replaced. Memory stays bounded (see
-        `s3/upload.py`). On any failure, Ctrl-C and an exception of `chunks` included, nothing is left behind and the
-        failure passes on.
+        The object appears whole or not at all; an older one of that key is replaced. Memory is bounded (see
+        `s3/upload.py`). On any failure, including Ctrl-C and an exception of `chunks`, nothing is left behind and the
+        failure is raised again.
 
         Args:
-            phase: advanced by plain bytes as they are taken in.
+            phase: advanced by plain bytes as they are read.
 
         Returns:
-            Sizes and digests, counted while streaming. Its name is the key below `<kind>/<backup id>/`.
+            Sizes and digests, computed while streaming. Its name is the key below `<kind>/<backup id>/`.
         """
         upload = self.backend.upload(key)
         sink: ByteSink = EncryptingSink(upload, self.recipients) if self.recipients else upload
@@ -94,14 +94,14 @@ class ObjectStore:
     def download(self, key: str, expected: StoredObject | None = None) -> Iterator[bytes]:
         """Stream an object out of the store, reading ahead within bounded memory.
 
-        With `expected`, the stored bytes are checked against it, decrypted when it says so, and the plain bytes are
-        checked too; the last chunk comes only after all that. Without, stored bytes come as they are, unchecked.
-        Closing the iterator early stops the reading.
+        With `expected`, the stored bytes are checked against it, decrypted if it says so, and the plain bytes are
+        checked too; the last chunk follows only after all checks. Without it, stored bytes are returned unchecked.
+        Closing the iterator early stops reading.
 
         Raises:
-            ObjectMissingError: there is no such object (raised by the call itself).
+            ObjectMissingError: the object does not exist (raised by the call itself).
             IntegrityError: truncated, too long, altered or undecryptable; the message says which.
-            StoreError: the store failed, or the private key is missing or another's.
+            StoreError: the store failed, or the private key is missing or does not match.
         """
         identities = read_identities(self.identity_file) if expected and expected.encrypted else []
         stream = self.backend.stream(key)
@@ -132,10 +132,10 @@ class ObjectStore:
         self.put(key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> None:
-        """Store a small object, unencrypted, unless there is one of that key: of two writers one wins.
+        """Store a small object, unencrypted, if none has that key: of two writers one wins.
 
         Raises:
-            ObjectExistsError: there is one; it was left as it is.
+            ObjectExistsError: one exists; it was left unchanged.
         """
         self.put(key, data, condition=IfAbsent())
 
@@ -144,7 +144,7 @@ class ObjectStore:
         return b"".join(self.download(key))
 
     def size(self, key: str) -> int:
-        """The stored bytes of an object."""
+        """The stored size of an object, in bytes."""
         found = self.backend.head(key)
         if found is None:
             raise missing(key)
@@ -154,28 +154,28 @@ class ObjectStore:
         """All objects whose key begins with `prefix`, by key. An empty listing is not an error.
 
         Args:
-            after: only those whose key sorts behind this one.
+            after: only objects whose key sorts after this one.
         """
         return self.backend.objects(prefix, after=after)
 
     def list_folders(self, prefix: str, *, beginning: str = "") -> list[str]:
-        """The names directly below the folder `prefix` that hold objects, sorted; without the prefix and slashes.
+        """The names of the folders directly in `prefix` that hold objects, sorted, without the prefix and slashes.
 
         Args:
-            beginning: only the names from this one on.
+            beginning: only names from this one on.
         """
         folder = f"{prefix.rstrip('/')}/" if prefix else ""
         return self.backend.level(folder, after=f"{folder}{beginning}" if beginning else "")[1]
 
     def list_level(self, folder: str) -> tuple[list[ListedObject], list[str]]:
-        """The objects directly in a folder, and the names of the folders in it."""
+        """The objects directly in a folder, and the names of its subfolders."""
         return self.backend.level(f"{folder.rstrip('/')}/")
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; an absent one counts as deleted, so this may be repeated.
+        """Delete objects. An absent one counts as deleted, so this may be repeated.
 
         Raises:
-            StoreError: the store kept one, for example under a hold; those deleted before stay deleted.
+            StoreError: the store kept an object, for example under a hold; those deleted before stay deleted.
         """
         for batch in _batches(keys):
             kept = self.backend.delete([(key, None) for key in batch])
@@ -190,11 +190,12 @@ class ObjectStore:
                 )
 
     def delete_versions(self, stored: Iterable[tuple[str, str | None]]) -> None:
-        """Delete objects that nobody will want back: each with its version, so that a bucket that keeps versions keeps
-        nothing of it. Where our key may remove no versions, the object goes and its version stays.
+        """Delete objects for good, each with its version, so that a versioned bucket keeps nothing of them.
+
+        If our key may not delete versions, the object is deleted and its version stays.
 
         Args:
-            stored: keys, each with the version that its put told; None: the bucket keeps none.
+            stored: keys, each with the version that its put returned; None if the bucket keeps none.
 
         Raises:
             StoreError: as `delete`.
@@ -205,10 +206,10 @@ class ObjectStore:
     def abort_stale_uploads(self, prefix: str, older_than: timedelta) -> int:
         """Abort unfinished multipart uploads below `prefix` that began more than `older_than` ago.
 
-        Ages are by the server's clock. Zero aborts all: only where no upload can be running.
+        Ages are by the server's clock. Zero aborts all: use it only if no upload can be running.
 
         Returns:
-            How many were aborted.
+            The number of aborted uploads.
         """
         aborted = 0
         for upload in self.backend.unfinished(prefix):
@@ -219,7 +220,7 @@ class ObjectStore:
         return aborted
 
     def patient(self, settings: StoreSettings, patience_s: float) -> ObjectStore:
-        """The same store, through connections that repeat a request for so long before its failure counts."""
+        """The same store, over connections that retry a request for `patience_s` seconds before it fails."""
         if settings.directory is not None:
             return self
         from tmi_ops.store.s3.backend import bucket_backend
@@ -228,15 +229,15 @@ class ObjectStore:
 
 
 def open_store(settings: StoreSettings, environment: str, *, hurried: bool = False, kept: bool = False) -> ObjectStore:
-    """Reach the store and see that the bucket answers to our keys, or the directory is there. Quick to fail.
+    """Open the store, and check that the bucket accepts our keys, or that the directory exists. Fails fast.
 
     Args:
-        hurried: stay quick to fail with every request after that, for what has something else to fall back on.
-        kept: with the connections that this process used before; for a service that opens the store again and again.
+        hurried: every later request fails fast too, for callers that have a fallback.
+        kept: reuse this process's connections, for a service that opens the store again and again.
 
     Raises:
-        StoreError: no store is configured or it does not exist, the endpoint or the keys are wrong, or a recipient
-            is not an age public key; the message names the next step.
+        StoreError: no store is configured or it does not exist, the endpoint or the keys are wrong, or a recipient is
+            not an age public key; the hint names the next step.
         SettingsError: a signing or trusted key cannot be read.
     """
     if not settings.is_configured:
@@ -263,7 +264,7 @@ def open_store(settings: StoreSettings, environment: str, *, hurried: bool = Fal
 
 
 def make_place(settings: StoreSettings) -> None:
-    """Create the bucket or the directory, unless it exists. May be repeated.
+    """Create the bucket or the directory unless it exists. May be repeated.
 
     Raises:
         StoreError: it cannot be created.

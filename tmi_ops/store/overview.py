@@ -1,13 +1,13 @@
-"""What backups the store holds, seen in a few requests, however many there are.
+"""All backups of the store, read in a few requests however many there are.
 
-1. The newest folders of each kind are listed object by object, one request: a document whose ETag is the catalogue's is
-   taken from there, any other is read in its place. New, removed, altered: all of it shows.
-2. Older folders are listed by name: what the catalogue lacks is read, what has gone is gone. Some of them are listed
-   object by object at each look, others at the next: guards look at no names, and some servers go on listing the name
-   of a folder that was emptied by hand.
-3. What somebody announced to change (`changes.py`) is read in its place, wherever it lies.
+1. The newest folders of each kind are listed object by object in one request: a document whose ETag equals the
+   catalogue's is taken from there, any other is read from its own key. New, removed and altered documents all show.
+2. Older folders are listed by name: those missing from the catalogue are read, those missing from the store are gone. A
+   few of them are also listed object by object, others each time: guards list no names, and some servers keep listing
+   the name of a folder that was emptied by hand.
+3. Documents with an announced change (`changes.py`) are read from their own key, wherever they are.
 
-Without a catalogue that can be believed everything is listed and read, and the catalogue is made of that.
+Without a trusted catalogue everything is listed and read, and the catalogue is written from that.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from tmi_ops.store.stored_catalogue import (
     write_stored,
 )
 
-# `recent`: older folders are the catalogue's word, which the next look of another kind checks. For guards.
+# `recent`: older folders are taken from the catalogue, and checked by the next reading of another kind. For guards.
 # `whole`: every object is listed. For what removes something.
 Thoroughness = Literal["recent", "names", "whole"]
-# Evidence that a forecast looks at.
+# The evidence that a forecast uses.
 DRILLS_KEPT = 8
 READERS = 16
-# One page of a listing has a thousand objects, and reading one takes as long as a request.
+# One page of a listing has a thousand objects, and reading a page takes as long as a request.
 _LISTED = 400
-# Beyond that many unknown folders one listing of everything is cheaper.
+# With more unknown folders than this, one listing of everything is cheaper.
 _FEW = 24
-# A reader that had to read so many documents itself spares the next one that.
+# A reader that had to read this many documents itself writes the catalogue, to spare the next one that.
 _WORTH_KEEPING = 40
 _ATTEMPTS = 6
-# So long the same older folders are listed object by object.
+# How long the same older folders are listed object by object.
 _SPOT_S = 60.0
 # A catalogue is later than the one it replaces.
 _LATER = timedelta(microseconds=1)
@@ -64,16 +64,16 @@ _LATER = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Overview:
-    """Every folder of a backup, with or without a manifest, by id; and the documents that judgements need.
+    """Every backup's folder by id, with or without a manifest, and the documents needed to judge the backups.
 
-    What a look finds unchanged is the stored catalogue's own folder, so that nothing is done anew for each of them.
+    A folder that is unchanged is the stored catalogue's own instance, so that nothing is computed again for it.
 
     Args:
-        documents: by key, those that were read in their place, and the evidence of drills.
-        drills: keys of the newest drills' evidence, newest first; `apart`: of what of it is there and not at hand.
+        documents: by key, those read from their own keys, and the evidence of drills.
+        drills: keys of the newest drills' evidence, newest first; `apart`: of it, what exists but is not at hand.
         changes: announced, and not in the stored catalogue yet.
-        stored, etag: the catalogue that this was made with; `etag` None: there was none.
-        fetched: how many documents were read in their place.
+        stored, etag: the catalogue that this was made with; `etag` is None if there was none.
+        fetched: the number of documents read from their own keys.
     """
 
     folders: Mapping[str, Folder]
@@ -89,17 +89,17 @@ class Overview:
 
     @cached_property
     def committed(self) -> tuple[Folder, ...]:
-        """Backups, by id."""
+        """Folders with a manifest, sorted by id."""
         found = [one for one in self.folders.values() if one.manifest_at is not None and one.kind in self.kinds]
         return tuple(sorted(found, key=lambda one: one.backup_id))
 
     @property
     def differs(self) -> bool:
-        """Whether the stored catalogue says something else."""
+        """Whether the stored catalogue is out of date."""
         return self.fetched > 0 or {one.backup_id for one in self.committed} != set(self.stored.folders)
 
     def document(self, key: str) -> Document | None:
-        """A document that is at hand: as it was read, or as the catalogue has it where the listing shows the same."""
+        """A document that is at hand: as it was read, or from the catalogue if the listing shows the same ETag."""
         if (read := self.documents.get(key)) is not None:
             return read
         known = self.stored.documents.get(key)
@@ -115,7 +115,7 @@ class Overview:
         )
 
     def state_of(self, folder: Folder) -> bytes | None:
-        """Stands for the bytes of a folder's documents; None where one of them is not at hand."""
+        """A digest of a folder's documents; None if one of them is not at hand."""
         is_stored = self._is_stored(folder)
         if is_stored and (known := self.stored.states.get(folder.backup_id)) is not None:
             return known
@@ -135,14 +135,14 @@ class Overview:
         return folder is self.stored.folders.get(folder.backup_id)
 
     def over(self, store: ObjectStore) -> ObjectStore:
-        """A handle that answers from here what is known here. To judge with; what is done needs the store itself."""
+        """A store handle that answers from this overview if it can. Only for judging; changes need the store itself."""
         return replace(store, at_hand=self._at_hand)
 
     def _at_hand(self, key: str) -> bytes | None:
-        """None: it is known to be absent.
+        """The document's bytes; None if it is known to be absent.
 
         Raises:
-            LookupError: the store is to be asked.
+            LookupError: the store must be read.
         """
         document = self.document(key)
         if document is not None:
@@ -167,11 +167,11 @@ def overview(
     anew: bool = False,
     doubting: Iterable[str] = (),
 ) -> Overview:
-    """Look at the store.
+    """Read the state of the store.
 
     Args:
-        anew: believe no catalogue.
-        doubting: subjects to be read in their place, announced or not.
+        anew: trust no catalogue.
+        doubting: subjects to read from their own keys, announced or not.
 
     Raises:
         StoreError: the store failed.
@@ -217,20 +217,20 @@ def overview(
     )
     gone = etag is not None and not stored.folders.keys() <= folders.keys()
     if not anew and (view.fetched >= _WORTH_KEEPING or gone or (thoroughness == "whole" and etag and view.differs)):
-        with suppress(OpsError):  # who may not write it reads more, and nothing else
+        with suppress(OpsError):  # without the right to write it we only read more
             keep(store, view)
     return view
 
 
 def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None:
-    """Store what was seen as the catalogue.
+    """Store the overview as the catalogue.
 
     Args:
-        own: announcements of the caller whose changes are done, and were before the look.
+        own: announcements of the caller whose changes were done before the overview was read.
 
     Raises:
-        ObjectExistsError: somebody else wrote it since the look.
-        UntrustedError, StoreError: it may not be written here, or the store failed.
+        ObjectExistsError: another writer replaced it since.
+        UntrustedError, StoreError: this host may not write it, or the store failed.
     """
     there = {change.name for change in view.announced}
     told = (view.stored.told & there) | {change.name for change in own}
@@ -239,7 +239,7 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
     if set(view.kinds) != set(KINDS):
         folders = {**view.stored.besides(view.kinds), **folders}
         if view.etag is None:
-            return  # a catalogue of some kinds only would say that there is nothing of the others
+            return  # a catalogue of only some kinds would say that the others are empty
     keys = [key for folder in folders.values() for key in folder.etags]
     keys += [key for key in view.documents if is_drill(key)]
     documents = {key: document for key in keys if (document := view.document(key)) is not None}
@@ -248,15 +248,15 @@ def keep(store: ObjectStore, view: Overview, own: Iterable[Change] = ()) -> None
         store, StoredCatalogue(folders, documents, frozenset(told), view.drills, made_at, view.apart), view.etag
     )
     over = [change.key for change in view.announced if change.name in told]
-    with suppress(OpsError):  # who may not delete leaves it to who removes backups
+    with suppress(OpsError):  # without the right to delete, leave it to whoever removes backups
         store.delete(over + [change.key for change in own if change.key not in over])
 
 
 def rebuild(store: ObjectStore) -> Overview:
-    """Make the catalogue anew from the manifests, verification results, holds and drills themselves.
+    """Write the catalogue again from the manifests, verification results, holds and drills themselves.
 
     Raises:
-        UntrustedError, StoreError: it may not be written here, or the store failed.
+        UntrustedError, StoreError: this host may not write it, or the store failed.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         view = overview(store, thoroughness="whole", anew=True)
@@ -272,12 +272,12 @@ def rebuild(store: ObjectStore) -> Overview:
 
 @contextmanager
 def changing(store: ObjectStore, *subjects: str) -> Iterator[None]:
-    """Announce a change of these backups, and have the catalogue say so once the block is over.
+    """Announce a change of these backups, and update the catalogue after the block.
 
-    A catalogue that cannot be written stays doubted on these; that fails nothing.
+    If the catalogue cannot be written, it stays doubted about these backups; nothing fails.
     """
     announced = announce(store, subjects)
-    if not announced:  # there is nothing to tell, or nobody whom we may tell
+    if not announced:  # nothing to announce, or no right to announce it
         yield
         return
     try:
@@ -293,7 +293,7 @@ def changing(store: ObjectStore, *subjects: str) -> Iterator[None]:
 def _tell(store: ObjectStore, own: Sequence[Change]) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            # In doubt also where somebody took the announcement for an abandoned one meanwhile.
+            # Doubt them also if another process took the announcement for an abandoned one meanwhile.
             doubting = {change.subject for change in own}
             keep(store, overview(store, thoroughness="recent", doubting=doubting), own)
         except ObjectExistsError:
@@ -304,7 +304,7 @@ def _tell(store: ObjectStore, own: Sequence[Change]) -> None:
 
 
 def _abandoned(store: ObjectStore, changes: Iterable[Change]) -> list[Change]:
-    """Those whose writers are dead, by the clock that stamped them: ours may have jumped."""
+    """Announcements whose writers are dead, by the clock that stamped them: ours may have jumped."""
     ours = datetime.now(UTC)
     old = [change for change in changes if ours - change.at > ABANDONED]
     if not old:
@@ -318,7 +318,7 @@ def _etag(listed: Iterable[ListedObject]) -> str | None:
 
 
 def _stored(store: ObjectStore, listed: Iterable[ListedObject]) -> tuple[StoredCatalogue, str | None]:
-    """The stored catalogue, and the ETag of what is there though it may not be believed."""
+    """The stored catalogue, and the ETag of the object even if it is not trusted."""
     etag = _etag(listed)
     if etag is None:
         return StoredCatalogue(), None
@@ -333,7 +333,7 @@ def _look(
     thoroughness: Thoroughness,
     turn: int | None,
 ) -> dict[str, Folder]:
-    """The folders of a kind. `turn`: which of the older ones are listed object by object; None: none are."""
+    """The folders of a kind. `turn`: which older ones are listed object by object; None for none."""
     known = stored.by_kind[kind]
     first = "" if thoroughness == "whole" else first_listed(list(known.values()))
     found = _by_id(_listed(store, kind, first), known)
@@ -354,17 +354,16 @@ def _look(
 
 
 def _by_id(found: Iterable[Folder], known: Mapping[str, Folder]) -> dict[str, Folder]:
-    """Where nothing has changed, the folder that is known."""
+    """Folders by id, using the known instance of each unchanged one."""
     there = ((one, known.get(one.backup_id)) for one in found)
     return {one.backup_id: was if was is not None and one.is_as(was) else one for one, was in there}
 
 
 def spot_of(folders: Sequence[Folder], turn: int) -> list[str]:
-    """The ids of folders that follow each other and are listed by one request: others at each turn, all of them in the
-    end. Pure.
+    """The ids of adjacent folders that one request lists: others at each turn, all of them in the end. Pure.
 
     Args:
-        folders: by id.
+        folders: sorted by id.
     """
     spots: list[list[str]] = []
     room = 0
@@ -378,7 +377,7 @@ def spot_of(folders: Sequence[Folder], turn: int) -> list[str]:
 
 
 def first_listed(known: Sequence[Folder]) -> str:
-    """The id from which on folders are listed object by object, in one request; empty: all of them. Pure."""
+    """The id from which on folders are listed object by object, in one request; empty for all of them. Pure."""
     room = _LISTED
     newest_first = sorted(known, key=lambda folder: folder.backup_id, reverse=True)
     for number, folder in enumerate(newest_first):
@@ -389,14 +388,14 @@ def first_listed(known: Sequence[Folder]) -> str:
 
 
 def _listed(store: ObjectStore, kind: Kind, first: str, last: str = "") -> Iterator[Folder]:
-    """From `first` on; to `last`, where it is said."""
-    # Some servers (SeaweedFS) take a place that is a folder's name for that folder, and leave out all that is in it.
+    """The folders from `first` on, up to `last` if given."""
+    # Some servers (SeaweedFS) take a start key that equals a folder's name for that folder, and skip its content.
     listed = store.list_objects(f"{kind}/", after=f"{kind}/{first[:-1]}" if first else "")
     return folders_of(takewhile(lambda item: not last or item.key < f"{kind}/{last}0", listed))
 
 
 def _list_drills(store: ObjectStore) -> dict[str, str]:
-    """The newest drills' evidence, with what lies beside it: key and ETag."""
+    """Key and ETag of the newest drills' evidence, with signatures and encrypted copies."""
     etags = {item.key: item.etag for item in store.list_objects(f"{DRILL_FOLDER}/")}
     newest = sorted((key for key in etags if key.endswith(".json")), reverse=True)[:DRILLS_KEPT]
     wanted = [f"{key}{ending}" for key in newest for ending in ("", SIGNATURE, SEALED, f"{SEALED}{SIGNATURE}")]
@@ -404,13 +403,13 @@ def _list_drills(store: ObjectStore) -> dict[str, str]:
 
 
 def _missing(stored: StoredCatalogue, wanted: Mapping[str, str]) -> list[str]:
-    """The keys of the documents that are not at hand, of those that are wanted, by key and ETag."""
+    """The keys of the wanted documents that are not at hand. `wanted`: ETag by key."""
     known = ((key, etag, stored.documents.get(key)) for key, etag in wanted.items())
     return [key for key, etag, document in known if document is None or not etag or document.etag != etag]
 
 
 def _fetch(store: ObjectStore, key: str) -> Document | None:
-    """None where it went away or is not what it was stored as: whoever reads it in its place is told."""
+    """None if it is gone or damaged: a reader of its own key gets the error."""
     try:
         data, head = get_single(store, key, limit=LARGEST_DOCUMENT)
     except (ObjectMissingError, IntegrityError):

@@ -1,7 +1,7 @@
-"""A derived object that is written anew under one name: zstd, with the digest of what is stored signed in its metadata.
+"""A derived object that is rewritten under one name: zstd, with the digest of the stored bytes signed in its metadata.
 
-Whoever can write the bucket could put anything there, so nothing is unpacked before its signature was checked, and
-nothing is unpacked beyond what such an object may hold: some kilobytes of zstd unpack to gigabytes.
+Anyone who can write to the bucket could put anything there, so nothing is decompressed before its signature is checked,
+and never more than such an object may hold: some kilobytes of zstd can decompress to gigabytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import Purpose
 
 ZSTD_LEVEL = 3
-# The reader allocates what it is asked for, so it is not asked for the limit.
+# The reader allocates as much as it is asked to read, so it is not asked for the limit.
 _CHUNK = 1 << 20
 _PURPOSE: Purpose = "catalogue"
 _T = TypeVar("_T")
@@ -30,20 +30,20 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Limits:
-    """The most bytes, as stored and unpacked."""
+    """Maximum size in bytes, as stored and decompressed."""
 
     stored: int
     plain: int
 
 
 def pack(plain: bytes) -> bytes:
-    """As it is stored."""
+    """The bytes to store."""
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(plain)
 
 
 def unpack(data: bytes, limit: int) -> bytes | None:
-    """None where it is not zstd, or holds more than `limit` bytes; no more are unpacked, whatever its header says."""
-    plain = io.BytesIO()  # whose value is no second copy
+    """Decompress up to `limit` bytes, whatever the header says; None if it is not zstd, or is larger."""
+    plain = io.BytesIO()  # its value needs no second copy
     try:
         with zstandard.ZstdDecompressor().stream_reader(data) as reader:
             while plain.tell() <= limit and (chunk := reader.read(min(limit + 1 - plain.tell(), _CHUNK))):
@@ -56,10 +56,10 @@ def unpack(data: bytes, limit: int) -> bytes | None:
 def read_packed(
     store: ObjectStore, key: str, etag: str, limits: Limits, understand: Callable[[bytes], _T | None]
 ) -> tuple[_T, str] | None:
-    """What `understand` makes of an object, and its ETag; None where there is none that is to be believed.
+    """What `understand` returns for an object, and its ETag; None if there is no trusted object.
 
     Args:
-        etag: as a listing says; empty: not known.
+        etag: from a listing; empty if unknown.
 
     Raises:
         StoreError: the store failed.
@@ -71,7 +71,7 @@ def write_packed(store: ObjectStore, key: str, data: bytes, etag: str | None) ->
     """Replace the object that had this ETag; None: there was none.
 
     Raises:
-        ObjectExistsError: somebody else wrote it meanwhile.
+        ObjectExistsError: another writer changed it meanwhile.
         UntrustedError: keys are pinned, and this host has none that may sign it.
         StoreError: the store failed, or our key may not write it.
     """

@@ -1,4 +1,4 @@
-"""The recovery sheet, for print: where the backups are, and the keys that open them."""
+"""The recovery sheet, for print: where the backups are, and the keys that decrypt them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def recovery_sheet(
 
 
 def write_sheet(made: MadeKeys, environment: str, store: StoreSettings, now: datetime) -> Path:
-    """Write the sheet of new keys beside them, readable by its owner only."""
+    """Write the sheet for new keys beside them, readable by its owner only."""
     sheet = made.directory / SHEET_FILE
     private = [str(one) for one in read_identities(made.identity_file)]
     write_private(sheet, recovery_sheet(environment, store, private, made.trusted, now))

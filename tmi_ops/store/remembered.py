@@ -1,6 +1,6 @@
-"""What this process has read and understood of an object, as long as the object is the same.
+"""A cache of what this process has read and parsed of an object, valid as long as the object is the same.
 
-A guard looks every minute; what it looks at changes a few times a day.
+A guard reads every minute what changes a few times a day.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _known: OrderedDict[tuple[str, str, str, str, tuple[TrustedKey, ...]], tuple[str
 
 
 def remembered(store: ObjectStore, key: str, etag: str, read: Callable[[], _T]) -> _T:
-    """What `read` made of an object when it had this ETag and the same keys were pinned. Nobody may change the value.
+    """What `read` returned for an object with this ETag under the same pinned keys. Do not modify the value.
 
     Args:
-        etag: as a listing says now; empty: not known, so that it is read anew and not kept.
+        etag: from a current listing; empty if unknown, which reads without caching.
     """
     if not etag:
         return read()

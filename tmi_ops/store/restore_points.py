@@ -1,4 +1,4 @@
-"""Records of restore points, `restore-points/<name>.json`: its place in the WAL, and what the tables held there."""
+"""Records of restore points, `restore-points/<name>.json`: position in the WAL, and what the tables held there."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tmi_ops.store.manifest import BrokenRecordError, TableFingerprint
 from tmi_ops.store.objects import ObjectStore
 
 FOLDER = "restore-points"
-# PostgreSQL keeps the name in 64 bytes with a zero at the end.
+# PostgreSQL stores the name in 64 bytes with a terminating zero.
 NAME_BYTES = 63
 
 
 class RestorePoint(BaseModel):
-    """A restore point and the content of one database there.
+    """A restore point and the content of one database at it.
 
-    Its record in the WAL begins at or after `after_lsn` and ends at `lsn`. `fingerprints` are by `schema.table`.
-    `writers_held_seconds`: for how long nobody could write.
+    Its WAL record begins at or after `after_lsn` and ends at `lsn`. `fingerprints` are by `schema.table`.
+    `writers_held_seconds`: how long writers were blocked.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -46,16 +46,16 @@ class RestorePoint(BaseModel):
 
 
 def restore_point_key(name: str) -> str:
-    """The key of a restore point's record; what a key or a path cannot hold is percent-encoded."""
+    """The key of a restore point's record; characters that a key or a path cannot hold are percent-encoded."""
     return f"{FOLDER}/{quote(name, safe=' ')}.json"
 
 
 def require_unused_name(store: ObjectStore, name: str) -> None:
-    """See that a restore point may have this name.
+    """Check that a restore point may have this name.
 
     Raises:
-        BackupError: it is empty, too long or not printable.
-        ObjectExistsError: there is one of that name.
+        BackupError: the name is empty, too long or not printable.
+        ObjectExistsError: a restore point of that name exists.
         StoreError: the store failed.
     """
     if not name.strip() or not name.isprintable() or len(name.encode()) > NAME_BYTES:
@@ -74,7 +74,7 @@ def put_restore_point(store: ObjectStore, point: RestorePoint) -> None:
     """Record it, once.
 
     Raises:
-        ObjectExistsError: another one took the name meanwhile.
+        ObjectExistsError: the name was taken meanwhile.
     """
     try:
         clear = point.model_copy(update={"fingerprints": {}})
@@ -84,10 +84,10 @@ def put_restore_point(store: ObjectStore, point: RestorePoint) -> None:
 
 
 def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
-    """The record of a restore point; None where there is none: it may be in the WAL all the same.
+    """The record of a restore point; None if there is none. The restore point may still be in the WAL.
 
     Raises:
-        BrokenRecordError: it cannot be understood.
+        BrokenRecordError: the record cannot be read.
     """
     key = restore_point_key(name)
     try:
@@ -99,7 +99,7 @@ def read_restore_point(store: ObjectStore, name: str) -> RestorePoint | None:
 
 
 def list_restore_points(store: ObjectStore) -> list[str]:
-    """The names of all that are recorded.
+    """The names of all recorded restore points.
 
     Raises:
         StoreError: the store failed.

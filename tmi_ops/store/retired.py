@@ -1,8 +1,8 @@
-"""What a key had signed when it was retired: so whoever steals it later cannot date a signature back.
+"""What a key had signed when it was retired, so that a thief who steals it later cannot backdate a signature.
 
-The record lies in the store, a line for each signature; its SHA-256 stands in the pinned word of the retired key, so
-nobody who writes the store can add a line. Of WAL it has, for each timeline, the last segment: beyond that the key has
-signed nothing, and a segment before it is bound by the digest that the next one has of it.
+The record is in the store, one line per signature. Its SHA-256 is part of the retired key's pinned word, so write
+access to the store is not enough to add a line. Of WAL it has the last segment of each timeline: the key has signed
+nothing beyond it, and every earlier segment is bound by the digest that the next one has of it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from tmi_ops.store.objects import ObjectStore
 
 READERS = 16
-# What is signed in its metadata, and not made anew by itself soon.
+# Objects signed in their metadata that are not soon rewritten anyway.
 _STAMPED: tuple[tuple[re.Pattern[str], Purpose], ...] = (
     (re.compile(r"objectives/[^/]+\.json"), "reading"),
     (re.compile(r"wal/[^/]+/(?:[0-9A-F]{8}\.history\.zst|lease\.json|records\.json)"), "WAL"),
 )
-# Before the name of a timeline's last segment.
+# Precedes the name of a timeline's last segment.
 _UP_TO = "<="
 
 
@@ -42,7 +42,7 @@ def record_key(digest: str) -> str:
 
 
 def keep_record(store: ObjectStore, key: PublicKey) -> str:
-    """Store the record of what a key has signed until now, and can be believed.
+    """Store the record of what a key has validly signed until now.
 
     Returns:
         Its SHA-256.
@@ -62,7 +62,7 @@ def keep_record(store: ObjectStore, key: PublicKey) -> str:
 
 @dataclass
 class Records:
-    """The records of one store, read when they are first asked for."""
+    """The records of one store, read on first use."""
 
     store: ObjectStore
     _known: dict[str, Record] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Records:
         """The record of this SHA-256.
 
         Raises:
-            UntrustedError: the record is gone, or was altered.
+            UntrustedError: the record is missing, or was altered.
             StoreError: the store failed.
         """
         if digest not in self._known:
@@ -99,7 +99,7 @@ def _record_of(text: str) -> Record:
 
 
 def _line(store: ObjectStore, key: PublicKey, name: str) -> str | None:
-    """None: the object was not signed by this key, or is not to be believed."""
+    """The record's line for an object; None if it was not signed by this key, or is not trusted."""
     signed = _signed(store, name)
     if signed is None:
         return None
@@ -112,7 +112,7 @@ def _line(store: ObjectStore, key: PublicKey, name: str) -> str | None:
 
 
 def _signed(store: ObjectStore, name: str) -> tuple[bytes, bytes, Purpose, str] | None:
-    """What is signed, its signature, as what, and where that lies; None: nothing that a record holds."""
+    """Signed content, signature, purpose and the signature's location; None if a record does not hold this object."""
     stamped = next((purpose for pattern, purpose in _STAMPED if pattern.fullmatch(name)), None)
     if stamped is not None:
         head = look(store, name)

@@ -1,8 +1,9 @@
-"""The newest that this machine has seen: of each kind of backup, of the WAL, and the cluster that it is all of.
+"""The newest state that this machine has seen: of each kind of backup, of the WAL, and the cluster they belong to.
 
-A store that went back to an older state is noticed, and so is another cluster in the place of the one that was known.
+It detects a store that went back to an older state, and another cluster in place of the known one.
 
-Kept beside the machine's other notes, never in the store. Only where keys are pinned: else anybody's word would count.
+It is kept with the machine's other notes, never in the store, and only if keys are pinned: else anyone's objects would
+count.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ class _Seen(BaseModel):
     # By system identifier: the newest timeline with WAL, and the LSN up to which it was archived.
     wal: dict[str, tuple[int, int]] = Field(default_factory=dict)
     cluster: str = ""
-    # When the newest catalogue was made, by the clock of whoever made it.
+    # When the newest catalogue was made, by its writer's clock.
     catalogue: AwareDatetime = datetime.min.replace(tzinfo=UTC)
 
 
 def went_back(newest_seen: Mapping[Kind, str], found: Mapping[Kind, Sequence[str]]) -> list[str]:
-    """The backups that were seen and are gone although nothing newer is there. `found`: ids by kind, listed whole."""
+    """Backups that were seen and are gone although nothing newer exists. `found`: ids by kind, listed whole."""
     return [seen for kind, seen in newest_seen.items() if kind in found and max(found[kind], default="") < seen]
 
 
 def notice(store: ObjectStore, found: Mapping[Kind, Sequence[str]]) -> list[RolledBackError]:
-    """Compare what is there with what was seen before, and remember the newest.
+    """Compare the store with what was seen before, and remember the newest.
 
     Args:
-        found: ids of backups that are trusted, by the kinds that were listed.
+        found: ids of trusted backups, by the kinds that were listed.
     """
     if not store.trust.is_pinned or store.seen_file is None:
         return []
@@ -62,12 +63,12 @@ def notice(store: ObjectStore, found: Mapping[Kind, Sequence[str]]) -> list[Roll
 
 
 def wal_went_back(seen: tuple[int, int] | None, ends: Mapping[int, int]) -> bool:
-    """Whether WAL that was seen is gone, though nobody promised to drop it. Pure.
+    """Whether WAL that was seen is gone without a reason. Pure.
 
     Args:
         seen: the newest timeline, and the LSN up to which it was archived.
-        ends: the same of every timeline that is there. One that is newer than what was seen is no answer: a retention
-            drops the old one only when nothing needs it, and then the newer one goes further.
+        ends: the same for every timeline in the store. A newer timeline counts only if it goes at least as far:
+            retention drops the old one only when nothing needs it, and then the newer one goes further.
     """
     if seen is None:
         return False
@@ -82,7 +83,7 @@ def notice_wal(store: ObjectStore, system_identifier: str, ends: Mapping[int, in
         ends: by timeline, the LSN up to which there is WAL.
 
     Returns:
-        A sentence where it went back.
+        A sentence if it went back.
     """
     if not store.trust.is_pinned or store.seen_file is None:
         return ()
@@ -107,7 +108,7 @@ def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[st
         chosen: whether a person named it.
 
     Returns:
-        A sentence where it is not the cluster that was known.
+        A sentence if it is not the known cluster.
     """
     if not store.trust.is_pinned or store.seen_file is None:
         return ()
@@ -126,14 +127,15 @@ def notice_cluster(store: ObjectStore, newest: str, *, chosen: bool) -> tuple[st
 
 
 def catalogue_went_back(store: ObjectStore, made_at: datetime) -> bool:
-    """Whether the catalogue is an older one than this machine has seen, or from the future; remember the newest.
+    """Whether the catalogue is older than one that this machine has seen, or from the future; remember the newest.
 
-    An older one, put back, is signed as it ever was, and lacks whatever was found since: a verification that failed.
+    An older catalogue that was put back has valid signatures, but lacks what was found since, such as a failed
+    verification.
     """
     if not store.trust.is_pinned or store.seen_file is None:
         return False
     if made_at > datetime.now(UTC) + CLOCK_TOLERANCE:
-        return True  # remembered, it would have every later one disbelieved
+        return True  # if remembered, every later one would be distrusted
     seen = _read(store.seen_file)
     if made_at > seen.catalogue:
         _write(store.seen_file, seen.model_copy(update={"catalogue": made_at}))

@@ -1,8 +1,8 @@
-"""The one way in which a document is written to the store and read from it: signed, and checked against pinned keys.
+"""The only way to write and read documents in the store: signed, and checked against pinned keys.
 
-A document's signature lies beside it as `<key>.minisig`; the standard `minisign` program checks it. The signature is
-stored first, so that no document is ever there without it. Without a signing key none is written; without pinned keys
-(TMI_OPS_TRUSTED_KEYS) none is asked for.
+A document's signature is stored beside it as `<key>.minisig`; the standard `minisign` program checks it. The signature
+is stored first, so that a document never exists without it. Without a signing key none is written; without pinned keys
+(TMI_OPS_TRUSTED_KEYS) none is required.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.single_put import get_single, look
 from tmi_ops.store.trust import Purpose, Signed, TrustedKey, UntrustedError
 
-# No manifest of ten thousand tables comes near.
+# Far above the manifest of ten thousand tables.
 LARGEST_DOCUMENT = 64 << 20
-# A signature without its document is one whose writer died, or is about to write the document.
+# If a signature has no document, its writer died, or is about to write the document.
 _ABANDONED_S = 60.0
-# A document that is replaced has its new signature first: who reads in between looks again.
+# The new signature of a document is written before the document itself; a reader in between reads again.
 _READINGS = 4
 _PAUSE_S = 0.3
-# What was found to be signed, by the bytes, the keys and the purpose.
+# Checked signatures, by bytes, keys and purpose.
 _CHECKED: dict[tuple[bytes, str, tuple[TrustedKey, ...]], Signed] = {}
 _MOST_CHECKED = 65536
 
 
 def write_once(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> None:
-    """Store a document unless there is one of that key.
+    """Store a document unless one has that key.
 
     Raises:
-        ObjectExistsError: there is one; it was left as it is.
+        ObjectExistsError: one exists; it was left unchanged.
         UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
         StoreError: the store failed.
     """
@@ -58,7 +58,7 @@ def write_over(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> N
 
 
 def write_signature(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> None:
-    """Store the signature of a document alone, where there is a signing key.
+    """Store only the signature of a document, if there is a signing key.
 
     Raises:
         UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
@@ -70,11 +70,11 @@ def write_signature(store: ObjectStore, key: str, data: bytes, purpose: Purpose)
 
 
 def read_document(store: ObjectStore, key: str, purpose: Purpose) -> bytes:
-    """A document, which somebody trusted signed where keys are pinned.
+    """Read a document and, if keys are pinned, check that a trusted key signed it.
 
     Raises:
-        ObjectMissingError: there is none.
-        UntrustedError: it is unsigned, altered, moved, or signed by a key that may not.
+        ObjectMissingError: the document does not exist.
+        UntrustedError: it is unsigned, altered, moved, or signed by a key that lacks the role.
         IntegrityError: it is larger than any document of ours.
         StoreError: the store failed.
     """
@@ -82,7 +82,7 @@ def read_document(store: ObjectStore, key: str, purpose: Purpose) -> bytes:
 
 
 def read_signed(store: ObjectStore, key: str, purpose: Purpose) -> tuple[bytes, Signed | None]:
-    """As `read_document`, with who signed; None where no keys are pinned."""
+    """As `read_document`, also returning who signed it; None if no keys are pinned."""
     for attempt in range(1, _READINGS + 1):
         data = _whole(store, key, LARGEST_DOCUMENT)
         if not store.trust.is_pinned:
@@ -98,7 +98,7 @@ def read_signed(store: ObjectStore, key: str, purpose: Purpose) -> tuple[bytes, 
 
 
 def read_signature(store: ObjectStore, key: str) -> bytes | None:
-    """The signature file of a document; None where it has none."""
+    """The signature file of a document; None if it has none."""
     try:
         return _whole(store, f"{key}{SIGNATURE}", LONGEST_SIGNATURE)
     except ObjectMissingError:
@@ -114,7 +114,7 @@ def _signature(store: ObjectStore, key: str, data: bytes, purpose: Purpose) -> b
 
 
 def _reserve(store: ObjectStore, key: str, signature: bytes) -> None:
-    """Put a signature whose document is still to come; of two writers one goes on."""
+    """Store a signature before its document; of two writers one continues."""
     name = f"{key}{SIGNATURE}"
     try:
         store.put(name, signature, condition=IfAbsent())

@@ -1,6 +1,6 @@
-"""Objects that fit in memory, read whole and checked; they are put by `ObjectStore.put`.
+"""Objects that fit in memory, read whole and checked; `ObjectStore.put` writes them.
 
-What is encrypted is recognised by its first bytes, so an object needs no manifest to be read.
+Encrypted objects are recognized by their first bytes, so reading one requires no manifest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AGE_MAGIC = b"age-encryption.org/v1\n"
 
 
 def look(store: ObjectStore, key: str) -> ObjectHead | None:
-    """The head of an object; None where there is none.
+    """The head of an object; None if it does not exist.
 
     Raises:
         StoreError: the store failed.
@@ -25,14 +25,14 @@ def look(store: ObjectStore, key: str) -> ObjectHead | None:
 
 
 def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tuple[bytes, ObjectHead]:
-    """Read an object whole and check it against the SHA-256 in its metadata, where it has one.
+    """Read an object whole and check it against the SHA-256 in its metadata, if it has one.
 
     Args:
-        limit: the most bytes that it may have; no more are read.
+        limit: maximum size in bytes; no more are read.
 
     Raises:
-        ObjectMissingError: there is none.
-        IntegrityError: it is not what was stored, or larger than `limit`.
+        ObjectMissingError: the object does not exist.
+        IntegrityError: it differs from what was stored, or is larger than `limit`.
         StoreError: the store failed.
     """
     body, head = store.backend.get(key, limit=None if limit is None else limit + 1)
@@ -45,7 +45,7 @@ def get_single(store: ObjectStore, key: str, *, limit: int | None = None) -> tup
 
 
 def sealed(store: ObjectStore, plain: bytes) -> bytes:
-    """Encrypted for the store's recipients; the same bytes where it has none.
+    """Encrypt for the store's recipients; without recipients, return the same bytes.
 
     Raises:
         StoreError: a recipient is not an age public key.
@@ -63,10 +63,10 @@ def is_sealed(body: bytes) -> bool:
 
 
 def unsealed(store: ObjectStore, key: str, body: bytes) -> bytes:
-    """The plain bytes of what `sealed` made, or was given in an unencrypted store.
+    """The plain bytes of what `sealed` returned, encrypted or not.
 
     Raises:
-        StoreError: it is encrypted, and the private key is missing or another's.
+        StoreError: it is encrypted, and the private key is missing or does not match.
         IntegrityError: it cannot be decrypted.
     """
     if not is_sealed(body):

@@ -1,8 +1,8 @@
-"""Objects whose signature lies in their own metadata: one request stores both, so neither is ever without the other.
+"""Objects with their signature in their own metadata: one request stores both, so neither exists without the other.
 
-For WAL, of which there is an object every few seconds. The signature covers the object's key and everything else that
-its metadata says: the plain file's size and SHA-256, its links, and the SHA-256 of the segment before it. So the
-segments of a timeline form a chain of which no link can be moved or replaced.
+For WAL, of which an object is stored every few seconds. The signature covers the object's key and all other metadata:
+the plain file's size and SHA-256, its links, and the SHA-256 of the previous segment. So the segments of a timeline
+form a chain of which no link can be moved or replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def put_stamped(
     *,
     quick: bool = False,
 ) -> Put:
-    """As `ObjectStore.put`, with a signature of the metadata where there is a signing key.
+    """As `ObjectStore.put`, with a signature of the metadata if there is a signing key.
 
     Raises:
         UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
@@ -47,10 +47,10 @@ def put_stamped(
 def require_stamp(
     store: ObjectStore, key: str, metadata: Mapping[str, str], body: bytes | None, purpose: Purpose
 ) -> None:
-    """See that a trusted key signed what the metadata says, and that nobody put a plain object where encryption is.
+    """Check that a trusted key signed the metadata, and that the body is encrypted if the store has recipients.
 
     Args:
-        body: as it is stored; None where only the metadata was read.
+        body: as stored; None if only the metadata was read.
 
     Raises:
         UntrustedError: the message says what is wrong.
@@ -68,12 +68,12 @@ def require_stamp(
 
 
 def put_note(store: ObjectStore, key: str, body: bytes, condition: Condition, purpose: Purpose) -> Put:
-    """As `put_stamped`, of a small document that is written anew under one name: its digest is signed."""
+    """As `put_stamped`, for a small document that is rewritten under one name: its digest is signed."""
     return put_stamped(store, key, body, {BODY: hashlib.sha256(body).hexdigest()}, condition, purpose)
 
 
 def check_note(store: ObjectStore, key: str, metadata: Mapping[str, str], body: bytes, purpose: Purpose) -> None:
-    """See that a trusted key signed what `put_note` wrote.
+    """Check that a trusted key signed what `put_note` wrote.
 
     Raises:
         UntrustedError: the message says what is wrong.
@@ -84,12 +84,12 @@ def check_note(store: ObjectStore, key: str, metadata: Mapping[str, str], body: 
 
 
 def stamp_again(store: ObjectStore, key: str, purpose: Purpose) -> None:
-    """Sign the metadata of an object that is there, by a copy of it over itself.
+    """Sign the metadata of an existing object, by copying it over itself.
 
     Raises:
         UntrustedError: keys are pinned, and ours may not sign this; nothing was written.
-        ObjectMissingError: there is none.
-        StoreError: the store failed, or somebody else replaced the object meanwhile.
+        ObjectMissingError: the object does not exist.
+        StoreError: the store failed, or another writer replaced the object meanwhile.
     """
     found = store.backend.head(key)
     if found is None:
@@ -101,7 +101,7 @@ def stamp_again(store: ObjectStore, key: str, purpose: Purpose) -> None:
 
 
 def canonical(metadata: Mapping[str, str]) -> bytes:
-    """What is signed: a line `name=value` each, by name, without the signature and what only the transport needs."""
+    """The bytes to sign: a line `name=value` each, sorted by name, without the signature and transport-only entries."""
     return "".join(
         f"{name}={value}\n" for name, value in sorted(metadata.items()) if name not in (STAMP, CHECKSUM)
     ).encode()

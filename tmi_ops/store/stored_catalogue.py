@@ -1,11 +1,12 @@
-"""The catalogue as one object, `catalogue/backups.zst`: folders of backups, and the documents in them, byte for byte.
+"""The catalogue as one object, `catalogue/backups.zst`: folders of backups, and their documents, byte for byte.
 
-It is derived and never the truth: each document lies in it with its own signature, which is checked as if it had been
-read from its place, so the catalogue can call nothing verified that no prover signed. What it could do, to leave
-something out, is noticed by listing names (`overview.py`); an older one in the place of a newer one, which would hide
-what was found since, by the newest that this machine has seen. `tmi-ops catalogue rebuild` makes it anew.
+It is derived, never authoritative: it holds each document with its own signature, which is checked as if the document
+had been read from its own key. So the catalogue cannot call a backup verified that no prover signed as such. It could
+omit something, which a listing of names detects (`overview.py`). An older catalogue put in place of a newer one, which
+would hide later results, is detected by the newest that this machine has seen. `tmi-ops catalogue rebuild` writes it
+again.
 
-Format: zstd, inside it a line of JSON, then the documents one after the other, in the order of the line's `documents`.
+Format: zstd of one line of JSON followed by the documents, in the order of the line's `documents`.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ CATALOGUE_FOLDER = "catalogue"
 DRILL_FOLDER = "drills"
 CATALOGUE = f"{CATALOGUE_FOLDER}/backups.zst"
 FORMAT_VERSION = 1
-# Five thousand backups take some megabytes; what is larger was not written by us.
+# Five thousand backups take some megabytes; a larger object was not written by us.
 LIMITS = Limits(stored=256 << 20, plain=1 << 30)
-# A manifest of many thousand files stays in its place, and is read from there.
+# The manifest of many thousand files is not copied into it, but read from its own key.
 LARGEST_DOCUMENT = 256 << 10
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A small object as it lies in the store: from `start` to `end` of `body`, in which thousands may lie."""
+    """A small object as stored: from `start` to `end` of `body`, which may hold thousands."""
 
     etag: str
     body: bytes = field(repr=False)
@@ -54,11 +55,11 @@ class Document:
 
 @dataclass(frozen=True)
 class StoredCatalogue:
-    """What the catalogue says. `told`: the announcements of changes that it has in it already.
+    """The content of the catalogue. `told`: the announcements of changes that it already includes.
 
-    `drills`: keys of the newest drills' evidence, newest first; None: nobody has looked. `apart`: keys of what belongs
-    to these drills and lies in its place alone, because it is large. `made_at`: later than that of the catalogue which
-    it replaced, whatever the clocks say. `states`: what was found out about its folders; see `Overview.state_of`.
+    `drills`: keys of the newest drills' evidence, newest first; None if not read yet. `apart`: keys of these drills'
+    large documents, which are not copied into it. `made_at`: later than that of the catalogue it replaced, whatever the
+    clocks say. `states`: cached digests of its folders; see `Overview.state_of`.
     """
 
     folders: Mapping[str, Folder] = field(default_factory=dict)
@@ -78,7 +79,7 @@ class StoredCatalogue:
         return found
 
     def besides(self, kinds: Sequence[str]) -> dict[str, Folder]:
-        """The folders of other kinds than these, by id."""
+        """The folders of all other kinds, by id."""
         return {one: folder for kind in KINDS if kind not in kinds for one, folder in self.by_kind[kind].items()}
 
     @cached_property
@@ -118,7 +119,7 @@ class _Header(BaseModel):
 
 
 def encoded(catalogue: StoredCatalogue) -> bytes:
-    """As it is stored."""
+    """The bytes to store."""
     header = _Header(
         format_version=FORMAT_VERSION,
         made_at=catalogue.made_at,
@@ -145,7 +146,7 @@ def encoded(catalogue: StoredCatalogue) -> bytes:
 
 
 def decoded(data: bytes) -> StoredCatalogue | None:
-    """None where it cannot be understood: then it is made anew."""
+    """None if it cannot be parsed; it is then written again."""
     plain = unpack(data, LIMITS.plain)
     return None if plain is None else _understood(plain)
 
@@ -180,10 +181,10 @@ def _understood(plain: bytes) -> StoredCatalogue | None:
 
 
 def read_stored(store: ObjectStore, etag: str) -> tuple[StoredCatalogue, str] | None:
-    """The stored catalogue and its ETag; None where there is none that is to be believed.
+    """The stored catalogue and its ETag; None if there is no trusted one.
 
     Args:
-        etag: as a listing says.
+        etag: from a listing.
 
     Raises:
         StoreError: the store failed.
@@ -193,13 +194,13 @@ def read_stored(store: ObjectStore, etag: str) -> tuple[StoredCatalogue, str] | 
 
 
 def write_stored(store: ObjectStore, catalogue: StoredCatalogue, etag: str | None) -> str:
-    """Replace the catalogue; `etag` is of the one that this one was made from, None: there was none.
+    """Replace the catalogue. `etag` is that of the catalogue this one was made from; None: there was none.
 
     Raises:
-        ObjectExistsError: somebody else wrote it meanwhile.
+        ObjectExistsError: another writer replaced it meanwhile.
         UntrustedError: keys are pinned, and this host has none that may sign it.
         StoreError: the store failed, or our key may not write it.
     """
     written = write_packed(store, CATALOGUE, encoded(catalogue), etag)
-    catalogue_went_back(store, catalogue.made_at)  # from now on none that is older is believed here
+    catalogue_went_back(store, catalogue.made_at)  # from now on, no older one is trusted here
     return written

@@ -1,7 +1,7 @@
-"""Whom the store's documents are believed: pinned public keys, each with the roles it may sign for. Pure.
+"""Which keys may sign the store's documents: pinned public keys, each with the roles it may sign for. Pure.
 
 A signature binds the content to the environment, to the key of its object and to the time of signing, so that a
-document that was moved to another name or another environment is refused although its signature is good.
+document that was moved to another name or another environment is refused although its signature is valid.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tmi_ops.store.minisign import (
 Role = Literal["writer", "prover", "pruner"]
 Purpose = Literal["backup", "proof", "restore point", "hold", "journal", "guide", "WAL", "reading", "catalogue"]
 ROLES: tuple[Role, ...] = ("writer", "prover", "pruner")
-# Who may say what. A stolen writer key can call nothing verified.
+# Roles that may sign for each purpose. A stolen writer key cannot call anything verified.
 SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
     "backup": ("writer",),
     "restore point": ("writer",),
@@ -42,10 +42,10 @@ SIGNERS: Mapping[Purpose, tuple[Role, ...]] = {
     "hold": ROLES,
     "journal": ROLES,
     "reading": ROLES,
-    # It only repeats what others signed, signatures included; whoever changes something writes it.
+    # It only repeats what others signed, signatures included; every role that changes something writes it.
     "catalogue": ROLES,
 }
-# How far this machine's clock may lag behind that of whoever signed.
+# How far this machine's clock may lag behind the signer's.
 CLOCK_TOLERANCE = timedelta(hours=1)
 _WORD = re.compile(
     rf"(?:(?P<role>{'|'.join(ROLES)}):)?(?P<key>{PUBLIC_KEY.pattern})"
@@ -62,17 +62,17 @@ _KEYS_STEP = (
 
 
 class UntrustedError(BrokenRecordError):
-    """A document of the store that nobody trusted has signed for what it claims to be."""
+    """A document that no trusted key has signed for what it claims to be."""
 
     default_code = Code.UNTRUSTED
 
 
 @dataclass(frozen=True)
 class TrustedKey:
-    """A pinned key. After `until` it signs nothing more; what it signed before stays good.
+    """A pinned key. After `until` it signs nothing more; earlier signatures stay valid.
 
-    `record`: the SHA-256 of the record of what it had signed by then (retired.py); None: whoever has stolen it since
-    can date a signature back.
+    `record`: the SHA-256 of the record of what it had signed by then (retired.py). If None, a thief can backdate
+    signatures.
     """
 
     key: PublicKey
@@ -85,16 +85,19 @@ class TrustedKey:
 class Record:
     """What a key had signed when it was retired (retired.py).
 
-    `signatures`: the SHA-256 of each. `segments`: by folder of a timeline, the name of its last WAL segment then; None:
-    the record is of an earlier release, which knew nothing of WAL.
+    `signatures`: the SHA-256 of each. `segments`: by timeline folder, the name of its last WAL segment at that time;
+    None for a record of an earlier release, which did not cover WAL.
     """
 
     signatures: Collection[str]
     segments: Mapping[str, str] | None = None
 
     def holds(self, name: str, signature: bytes, purpose: Purpose) -> bool:
-        """Whether this signature of the object `name` was made by then. Of a segment it tells whether the archive went
-        so far: one within is bound by the digest that the next one has of it."""
+        """Whether this signature of the object `name` existed by then.
+
+        For a WAL segment: whether the archive had reached it; a segment before the last is bound by the digest that the
+        next one has of it.
+        """
         if hashlib.sha256(signature).hexdigest() in self.signatures:
             return True
         if purpose != "WAL" or self.segments is None:
@@ -119,7 +122,7 @@ class Signed:
 class Trust:
     """The keys of one environment. Without `trusted` nothing is checked; without `signing` nothing is signed.
 
-    `records`: the record of that SHA-256.
+    `records`: returns the record of a SHA-256.
     """
 
     environment: str = ""
@@ -129,7 +132,7 @@ class Trust:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether what nobody trusted has signed is refused."""
+        """Whether documents without a trusted signature are refused."""
         return bool(self.trusted)
 
     def sign(self, name: str, content: bytes, now: datetime | None = None) -> bytes | None:
@@ -142,14 +145,14 @@ class Trust:
         )
 
     def may_sign(self, purpose: Purpose) -> bool:
-        """Whether readers who pin the same keys would believe what our key signs now."""
+        """Whether readers who pin the same keys would accept what our key signs now."""
         if self.signing is None:
             return False
         own = [one for one in self.trusted if one.key == self.signing.public and one.until is None]
         return not self.is_pinned or any(set(one.roles) & set(SIGNERS[purpose]) for one in own)
 
     def check(self, name: str, content: bytes, signature: bytes | None, purpose: Purpose, now: datetime) -> Signed:
-        """See that a key trusted for `purpose` signed this content under this name for this environment.
+        """Check that a key trusted for `purpose` signed this content under this name for this environment.
 
         Raises:
             UntrustedError: the message says what is wrong.
@@ -189,7 +192,7 @@ class Trust:
         return None if signature is None else "|".join(signature.decode().rstrip("\n").split("\n")[1:])
 
     def check_stamp(self, name: str, content: bytes, stamp: str | None, purpose: Purpose, now: datetime) -> Signed:
-        """As `check`, of what `stamp` made.
+        """As `check`, for what `stamp` returned.
 
         Raises:
             UntrustedError: the message says what is wrong.
@@ -198,7 +201,7 @@ class Trust:
 
 
 def last_segments(keys: Iterable[str]) -> dict[str, str]:
-    """By folder of a timeline, the name of the last WAL segment among these keys of objects."""
+    """By timeline folder, the name of the last WAL segment among these object keys."""
     found: dict[str, str] = {}
     for key in keys:
         if (segment := _SEGMENT.fullmatch(key)) is not None:
@@ -212,13 +215,13 @@ def signature_of(stamp: str) -> bytes:
 
 
 def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequence[str]) -> Trust:
-    """The keys that the settings name.
+    """Read the keys that the settings name.
 
     Args:
-        trusted: public keys as `trusted_keys` reads them, and files of such.
+        trusted: public keys in the format of `trusted_keys`, and files with such keys.
 
     Raises:
-        SettingsError: a file cannot be read, or holds what is no key.
+        SettingsError: a file cannot be read, or contains something that is not a key.
     """
     signing = None
     if signing_key_file is not None:
@@ -236,21 +239,20 @@ def read_trust(environment: str, signing_key_file: Path | None, trusted: Sequenc
 
 
 def trusted_keys(text: str) -> list[TrustedKey]:
-    """Public keys, a word or line each: `[role:]RW...[@until[#record]]`. Lines that begin with `#` or `untrusted` are
-    comments.
+    """Parse public keys, one per word or line: `[role:]RW...[@until[#record]]`.
 
-    `role` is writer, prover or pruner, every role where it is left out; `until` is when the key was retired, `record`
-    the SHA-256 of the record of what it had signed.
+    Lines that begin with `#` or `untrusted comment:` are comments. `role` is writer, prover or pruner, by default all;
+    `until` is when the key was retired; `record` is the SHA-256 of the record of what it had signed.
 
     Raises:
-        SettingsError: a word is none of that.
+        SettingsError: a word has another format.
     """
     lines = [line for line in text.splitlines() if not line.startswith(("#", "untrusted comment:"))]
     return [_trusted_key(word) for line in lines for word in line.replace(",", " ").split()]
 
 
 def trusted_word(trusted: TrustedKey) -> str:
-    """A pinned key as `trusted_keys` reads it."""
+    """A pinned key in the format of `trusted_keys`."""
     role = "" if trusted.roles == ROLES else f"{trusted.roles[0]}:"
     until = f"@{trusted.until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if trusted.until else ""
     record = f"#{trusted.record}" if until and trusted.record else ""
@@ -277,7 +279,7 @@ def _trusted_key(word: str) -> TrustedKey:
 def _require_allowed(
     name: str, known: Sequence[TrustedKey], purpose: Purpose, at: datetime, now: datetime
 ) -> list[TrustedKey]:
-    """Those of the pinned words that allow it: one key may be pinned several times, for a role each."""
+    """The pinned words that allow it: one key may be pinned several times, once per role."""
     if at > now + CLOCK_TOLERANCE:
         raise _untrusted(
             f"{name} was signed in the future, at {at:%Y-%m-%d %H:%M} UTC; this machine's clock says "

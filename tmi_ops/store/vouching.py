@@ -1,4 +1,4 @@
-"""Signing what is in the store already, on a person's word: from before there were keys, or after one was stolen."""
+"""Sign documents already in the store, on a person's decision: older than the keys, or after a key was stolen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tmi_ops.store.stamped import STAMP, canonical, stamp_again
 from tmi_ops.store.trust import Purpose, UntrustedError
 
 _BACKUP = rf"(?:logical|base)/{BACKUP_ID.pattern}"
-# Which object is what kind of document, by its whole key.
+# The kind of document by object key.
 _DOCUMENTS: tuple[tuple[re.Pattern[str], Purpose], ...] = (
     (re.compile(rf"{_BACKUP}/(?:manifest\.json(?:\.age)?|SHA256SUMS)"), "backup"),
     (re.compile(rf"{_BACKUP}/(?:verdict|drill)-[^/]+"), "proof"),
@@ -26,7 +26,7 @@ _DOCUMENTS: tuple[tuple[re.Pattern[str], Purpose], ...] = (
     (re.compile(r"restore-points/.+"), "restore point"),
     (re.compile(r"runbooks/[^/]+/[^/]+"), "journal"),
     (re.compile(r"RESTORE\.md"), "guide"),
-    # Not the open segment: its receiver writes it anew, signed, in a few seconds.
+    # Not the open segment: its receiver rewrites it, signed, every few seconds.
     (re.compile(r"wal/[^/]+/(?!index\.zst|links/|.*\.partial\.).+\.zst"), "WAL"),
 )
 
@@ -41,14 +41,14 @@ class Unsigned:
 
 
 def purpose_of(key: str) -> Purpose | None:
-    """What kind of document an object is; None: it is none, or a signature."""
+    """The kind of document that an object is; None if it is not a document, or a signature."""
     if key.endswith(".minisig"):
         return None
     return next((purpose for pattern, purpose in _DOCUMENTS if pattern.fullmatch(key)), None)
 
 
 def unsigned_documents(store: ObjectStore, beginning: str = "") -> list[Unsigned]:
-    """What this host's key could sign and no trusted key has signed as it is.
+    """Documents that this host's key may sign and that no trusted key has signed as they are.
 
     Raises:
         SettingsError: there is no signing key, or no keys are pinned.
@@ -67,7 +67,7 @@ def sign_documents(store: ObjectStore, documents: Sequence[Unsigned]) -> None:
     """Sign documents as they are, and the metadata of WAL.
 
     Raises:
-        StoreError: the store failed; what was signed before stays signed.
+        StoreError: the store failed; documents signed before stay signed.
     """
     for one in documents:
         if one.purpose == "WAL":

@@ -1,1 +1,1 @@
-"""The back end for a directory of this machine: a laptop, a mounted disk, a test."""
+"""The back end for a directory on this machine: a laptop, a mounted disk, a test."""

@@ -1,7 +1,7 @@
-"""The contract of `tmi_ops/store/backend.py`, in a directory, safe for several processes.
+"""The contract of `tmi_ops/store/backend.py` on a directory, safe for several processes.
 
-How objects lie there is told in `places.py`. The store's clock is that of the file system. An ETag has the SHA-256 in
-it, and when the file was written.
+`places.py` describes the layout. The store's clock is that of the file system. An ETag combines the SHA-256 with the
+file's modification time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tmi_ops.store.directory.tree import parts_of
 
 @dataclass(frozen=True)
 class DirectoryBackend:
-    """One environment's part of a directory. Usable from several threads and processes."""
+    """One environment's part of a directory. Safe for several threads and processes."""
 
     directory: Path
     identity: str
@@ -123,7 +123,7 @@ class DirectoryBackend:
         return self._draft(key, None)
 
     def restamp(self, key: str, metadata: Mapping[str, str], etag: str) -> None:
-        draft = self._draft(key, None)  # for the place of the label while it is written
+        draft = self._draft(key, None)  # provides a place to write the label
         try:
             with failures_explained(self.where, key):
                 self._places.relabel(key, draft, metadata, etag)
@@ -141,7 +141,7 @@ class DirectoryBackend:
         return kept
 
     def unfinished(self, prefix: str) -> Iterator[UnfinishedUpload]:
-        """`begun` is when it was last written to, so one that is still being written counts as young."""
+        """`begun` is the time of the last write, so an upload in progress counts as young."""
         with failures_explained(self.where):
             now = self._places.clock()
             for path in self._places.drafts.walk("", self._places.full(prefix), ""):
@@ -164,7 +164,7 @@ class DirectoryBackend:
         return self._places.clock()
 
     def watch(self, note: Callable[[str], None]) -> Callable[[], None]:
-        """Nothing here costs money."""
+        """No request costs money here."""
         return lambda: None
 
     def _head(self, found: Found) -> ObjectHead:

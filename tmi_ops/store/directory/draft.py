@@ -1,6 +1,6 @@
-"""One object on its way into the directory: written to a file of its own, then moved into its place.
+"""An object being written to the directory: to a file of its own, then moved into place.
 
-Its file is `unfinished/<key>/<id>`, so what a crash leaves there still says of which object it was.
+The file is `unfinished/<key>/<id>`, so what a crash leaves behind still shows which object it belongs to.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Draft:
             self._file = with_folders(self._created)
 
     def write(self, chunk: Bytes) -> None:
-        """Take in a chunk of any size.
+        """Write a chunk of any size.
 
         Raises:
             StoreError: it could not be written. Abort then.
@@ -89,7 +89,7 @@ class Draft:
 
 
 def remove_draft(tree: Tree, parts: list[str], name: str) -> None:
-    """Remove what is left of a draft; that it is gone already is no error."""
+    """Remove what is left of a draft. If it is already gone, that is not an error."""
     with suppress(OSError, StoreError), tree.folder(parts) as folder:
         for file in (name, f"{name}{LABEL_SUFFIX}"):
             with suppress(FileNotFoundError):

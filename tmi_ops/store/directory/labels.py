@@ -1,7 +1,7 @@
-"""What is known of an object beside its bytes: its SHA-256, its size and our metadata, in a file of its own. Pure.
+"""An object's label, in a file of its own: SHA-256, size and our metadata. Pure.
 
-A file and its label cannot be replaced in one step. So a label file has the old label and the new one while an object
-is replaced, and the bytes say which of them counts: a crash in between leaves an object with its own label.
+A file and its label cannot be replaced in one step. So while an object is replaced, its label file has both the old and
+the new label, and the bytes decide which one applies: after a crash in between, the object still has its own label.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ class Label:
 
 
 def etag_of(label: Label, written_ns: int) -> str:
-    """Of an object with this label, whose file was written then: another one, too, once somebody else changed its bytes
-    in place."""
+    """The ETag of an object with this label and modification time, which shows edits of the file in place."""
     return f'"{label.sha256}-{written_ns:x}"'
 
 
@@ -32,7 +31,7 @@ def to_bytes(labels: Sequence[Label]) -> bytes:
 
 
 def parse(data: bytes) -> tuple[Label, ...]:
-    """The labels of a file; none where somebody else wrote it."""
+    """The labels in a label file; empty if it was not written by tmi_ops."""
     try:
         return tuple(
             Label(str(one["sha256"]), int(one["size"]), {str(k): str(v) for k, v in one["metadata"].items()})
@@ -43,7 +42,7 @@ def parse(data: bytes) -> tuple[Label, ...]:
 
 
 def label_of(labels: Sequence[Label], size: int, sha256: Callable[[], str]) -> Label | None:
-    """The one that belongs to an object of this size; None: none does, as somebody else put the object there.
+    """The label of an object of this size; None if none matches, because the object was not put by tmi_ops.
 
     Args:
         sha256: reads the object; called only while the object is being replaced by another of its size.
@@ -56,5 +55,5 @@ def label_of(labels: Sequence[Label], size: int, sha256: Callable[[], str]) -> L
 
 
 def while_replacing(old: Label | None, new: Label) -> tuple[Label, ...]:
-    """The labels of a file whose object is about to be replaced: the bytes tell them apart, where they differ."""
+    """The labels to write before an object is replaced. Its bytes tell them apart, if they differ."""
     return (new,) if old is None or old.sha256 == new.sha256 else (old, new)

@@ -1,4 +1,4 @@
-"""Finding, checking and making the directory of a store."""
+"""Find, check and create the directory of a store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from tmi_ops.store.directory.backend import DirectoryBackend
 from tmi_ops.store.directory.refusals import failures_explained
 from tmi_ops.store.directory.top import OWN_FOLDER, make_identity, read_identity
 
-# Beside what this machine has seen of a store: where it has made one.
+# Suffix of the file that records where this machine has created a store; it is kept beside the seen file.
 MADE = ".made"
 
 
 def open_directory(settings: StoreSettings, root: str) -> DirectoryBackend:
-    """Raises:
-    StoreError: it does not exist, is no store, cannot be read, or is asked for what no directory can do.
+    """Open the store in the directory of the settings.
+
+    Raises:
+        StoreError: the directory does not exist, is not a store or cannot be read, or the settings require what no
+            directory can do.
     """
     directory, where = _directory(settings), settings.describe()
     if settings.retain is not None:
@@ -50,10 +53,10 @@ def open_directory(settings: StoreSettings, root: str) -> DirectoryBackend:
 
 
 def make_directory(settings: StoreSettings) -> None:
-    """Create the directory of the settings, for its owner only, and make it a store. May be repeated.
+    """Create the directory of the settings, accessible to its owner only, and make it a store. May be repeated.
 
     Raises:
-        StoreError: it cannot be created; or this machine has made one there before, which is away.
+        StoreError: it cannot be created; or this machine created a store there before, which is missing now.
     """
     directory = _directory(settings)
     note = None if settings.seen_file is None else settings.seen_file.with_suffix(MADE)
@@ -73,5 +76,5 @@ def make_directory(settings: StoreSettings) -> None:
 
 
 def _directory(settings: StoreSettings) -> Path:
-    assert settings.directory is not None  # noqa: S101 - of a store that is a directory
+    assert settings.directory is not None  # the settings are of a store that is a directory
     return settings.directory

@@ -1,13 +1,13 @@
-"""Objects in their places: each a file with its label beside it, written by one at a time.
+"""The files of objects: each has its label beside it, and one writer at a time.
 
     <directory>/<root><key>                              the object: a plain file
     <directory>/.tmi-ops-store/labels/<root><key>        its SHA-256 and metadata (`labels.py`)
     <directory>/.tmi-ops-store/unfinished/<root><key>/   what is being written (`draft.py`)
     <directory>/.tmi-ops-store/locks/                    one lock file for each 256th of the keys
-    <directory>/.tmi-ops-store/id                        by which the directory is known again (`top.py`)
+    <directory>/.tmi-ops-store/id                        identifies the directory (`top.py`)
 
-Writers of one key take turns by its lock, so a condition is asked and acted upon in one piece. Readers take no lock:
-they open the object, read its label, and begin again where the object was replaced in between.
+Writers of one key take turns by its lock, so checking a condition and acting on it is atomic. Readers take no lock:
+they open the object, read its label, and start again if the object was replaced in between.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tmi_ops.store.directory.tree import Tree, parts_of, with_folders
 READ_SIZE = 1 << 20
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# How often a reader begins again.
+# How often a reader starts again.
 _ATTEMPTS = 100
-# Some days before datetime ends, so that it can be told in every time zone.
+# Some days before the last datetime, so that it can be converted to every time zone.
 _LATEST = datetime(9999, 12, 1, tzinfo=UTC).timestamp()
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
@@ -44,7 +44,7 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
 
 @dataclass(frozen=True)
 class Found:
-    """An open object. `label` None: somebody else put it there."""
+    """An open object. `label` is None if it was not put by tmi_ops."""
 
     file: FileIO
     facts: os.stat_result
@@ -62,12 +62,12 @@ class Found:
 
 
 def moment(facts: os.stat_result) -> datetime:
-    """When a file was written; whoever owns it may set that to any year."""
+    """When a file was written, limited to years that a datetime holds: its owner may set any."""
     return datetime.fromtimestamp(min(max(facts.st_mtime, 0), _LATEST), UTC)
 
 
 class Places:
-    """One environment's objects in a directory. An OSError passes through every method."""
+    """One environment's objects in a directory. Every method may raise OSError."""
 
     def __init__(self, top: Top, root: str) -> None:
         self._root = root
@@ -77,11 +77,15 @@ class Places:
         self._locks = Tree(top, (OWN_FOLDER, "locks"))
 
     def full(self, key: str) -> str:
-        """The key in the directory."""
+        """The key within the directory."""
         return f"{self._root}{key}"
 
     def open(self, key: str) -> Found | None:
-        """An object and the label that belongs to it; None where there is none."""
+        """An object with its label; None if it does not exist.
+
+        Raises:
+            StoreError: the object is replaced continuously.
+        """
         *folders, name = parts_of(self.full(key))
         for _ in range(_ATTEMPTS):
             try:
@@ -104,7 +108,7 @@ class Places:
         """An object for the length of a `with` block.
 
         Raises:
-            ObjectMissingError: there is none.
+            ObjectMissingError: it does not exist.
         """
         found = self.open(key)
         if found is None:
@@ -113,7 +117,7 @@ class Places:
             yield found
 
     def place(self, key: str, draft: Draft, label: Label, condition: Condition) -> None:
-        """Move what was written to its key, if the condition holds.
+        """Move a draft to its key, if the condition holds.
 
         Raises:
             ObjectExistsError, ObjectChangedError: it does not.
@@ -127,7 +131,7 @@ class Places:
             self._write_labels(draft, labels)
             self._move(key, draft, only_if_absent=isinstance(condition, IfAbsent))
             if len(labels) > 1:
-                # The object is in its place: that the older label stays beside its own is no failure of the put.
+                # The object is in place: if the older label stays beside its own, the put has not failed.
                 with suppress(OSError, StoreError):
                     self._write_labels(draft, (label,))
 
@@ -136,6 +140,10 @@ class Places:
 
         Args:
             draft: where the label is written.
+
+        Raises:
+            ObjectMissingError: the object does not exist.
+            ObjectChangedError: it has changed.
         """
         with self._locked(key), self.there(key) as found:
             if found.etag != etag:
@@ -144,7 +152,7 @@ class Places:
             self._write_labels(draft, (Label(label.sha256, label.size, dict(metadata)),))
 
     def remove(self, key: str) -> None:
-        """Remove an object with its label and the folders that are empty then; an absent one counts as removed."""
+        """Remove an object, its label and the folders left empty. An absent object counts as removed."""
         *folders, name = parts_of(self.full(key))
         with self._locked(key):
             for tree in (self.files, self._labels):
@@ -154,7 +162,7 @@ class Places:
                 tree.remove_empty(folders)
 
     def clock(self) -> datetime:
-        """The time that a file written now would have; this machine's where nothing can be written."""
+        """The time that a file written now would have, or this machine's if nothing can be written."""
         try:
             with self._locks.folder([], create=True) as folder:
                 descriptor = os.open("clock", _WRITE, OWNER_ONLY, dir_fd=folder)
@@ -195,7 +203,7 @@ class Places:
 
         def write() -> None:
             with (
-                # Once the draft is moved, another writer of this key may remove its folder, as it is empty.
+                # Once the draft is moved, another writer of this key may remove its empty folder.
                 draft.tree.folder(draft.parts, create=True) as source,
                 self._labels.folder(folders, create=True) as target,
             ):
@@ -209,7 +217,7 @@ class Places:
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
-        """Alone among those who write this key, in all processes."""
+        """Exclude other writers of this key, in all processes."""
         name = hashlib.sha256(self.full(key).encode()).hexdigest()[:2]
         with self._locks.folder([], create=True) as folder:
             descriptor = os.open(name, _WRITE, OWNER_ONLY, dir_fd=folder)
@@ -221,7 +229,7 @@ class Places:
 
 
 def _link(name: str, source: int, target_name: str, target: int) -> bool:
-    """Give a file its second name unless that is taken; False: the file system has no such names.
+    """Hard-link a file to its key unless it is taken; False if the file system has no hard links.
 
     Raises:
         FileExistsError: it is taken.
@@ -236,12 +244,12 @@ def _link(name: str, source: int, target_name: str, target: int) -> bool:
 
 
 def _label(found: Found) -> Label:
-    """The label of an object, made anew where somebody else put the object there."""
+    """The label of an object, computed if it was not put by tmi_ops."""
     return found.label or Label(_sha256(found.file), found.facts.st_size, {})
 
 
 def _opened(name: str, folder: int) -> tuple[FileIO | None, os.stat_result]:
-    """A file; None: something else has this name."""
+    """A regular file; None if something else has this name."""
     descriptor = os.open(name, _READ, dir_fd=folder)
     facts = os.fstat(descriptor)
     if stat.S_ISREG(facts.st_mode):

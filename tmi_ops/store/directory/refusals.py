@@ -1,4 +1,4 @@
-"""What the operating system's errors mean for a person."""
+"""Explains errors of the operating system."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST)
 
-# The disk, its server or this machine fails for now. Not so a refusal: an object that is refused can be read by nobody,
-# and whoever can do without it does.
+# The disk, its server or this machine fails temporarily. A denial is not among them: it may concern a single object,
+# which nobody can read, and callers that can do without it should.
 _FAILING = {
     errno.EIO,
     errno.ESTALE,
@@ -44,8 +44,8 @@ def failures_explained(where: str, key: str = "") -> Iterator[None]:
     """Turn an OSError inside the block into a StoreError that names the next step.
 
     Args:
-        where: the store in words.
-        key: the object in hand.
+        where: the store, for messages.
+        key: the object being accessed.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""The directory of a store, known again by its id: a mount point without its disk never passes for an empty store.
+"""The directory of a store, identified by its id: a mount point without its disk never passes for an empty store.
 
-`.tmi-ops-store/id` has random digits, written when the store is made. Whoever opens the directory later finds the same
-digits, or stops: nothing is read from another directory in its place, and nothing is written there.
+`.tmi-ops-store/id` contains random digits, written when the store is created. Whoever opens the directory later checks
+them and stops if they differ: nothing is read from another directory in its place, and nothing is written to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Top:
-    """A directory, as long as it is the one that has this id. Usable from several threads."""
+    """A directory, as long as it is the one with this id. Safe for several threads."""
 
     def __init__(self, path: Path, identity: str) -> None:
         self.path = path
@@ -29,10 +29,10 @@ class Top:
         self._known: tuple[int, int, int] | None = None
 
     def open(self) -> int:
-        """A descriptor of it.
+        """Open a descriptor of the directory.
 
         Raises:
-            StoreError: it is gone, or another one is in its place.
+            StoreError: it is gone, or another directory is in its place.
         """
         try:
             descriptor = os.open(self.path, _FOLDER)
@@ -47,7 +47,7 @@ class Top:
 
     def _require_same(self, descriptor: int) -> None:
         facts = os.fstat(descriptor)
-        # The next disk that is mounted there may have the same two numbers; the same nanosecond, too, it has not.
+        # Another disk mounted there may have the same device and inode numbers, but not the same nanosecond.
         known = (facts.st_dev, facts.st_ino, facts.st_ctime_ns)
         if known != self._known:
             if _read_identity(descriptor) != self._identity:
@@ -65,7 +65,7 @@ class Top:
 
 
 def read_identity(path: Path) -> str | None:
-    """The id of the store that is in a directory; None: there is none."""
+    """The id of the store in a directory; None if there is none."""
     descriptor = os.open(path, _FOLDER)
     try:
         return _read_identity(descriptor)

@@ -16,13 +16,13 @@ LONGEST_NAME = 255
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Backups hold whatever the database holds.
 _OWNER_ONLY = 0o700
-# How often a folder that another process removes, as it is empty, is made again.
+# How often to create a folder again that another process removes because it is empty.
 _MAKINGS = 100
 T = TypeVar("T")
 
 
 def parts_of(key: str) -> list[str]:
-    """The folders of a key and its file.
+    """The folders of a key and its file name.
 
     Raises:
         StoreError: no file can have this key, or it would lead out of the directory.
@@ -39,10 +39,10 @@ def parts_of(key: str) -> list[str]:
 
 
 def with_folders(act: Callable[[], T]) -> T:
-    """What `act` gives, which opens or makes folders; again where another process removes one of them, as it is empty.
+    """The result of `act`, which opens or creates folders; retried if another process removes one because it is empty.
 
     Raises:
-        FileNotFoundError: it happens all the time.
+        FileNotFoundError: this happened on every try.
     """
     for _ in range(1, _MAKINGS):
         with suppress(FileNotFoundError):
@@ -54,7 +54,7 @@ def with_folders(act: Callable[[], T]) -> T:
 class Tree:
     """A directory that has a file for each key.
 
-    `below`: its folders below `top`. `lasting`: the folders of keys must survive a power failure.
+    `below`: its folders below `top`. `lasting`: whether the folders of keys must survive a power failure.
     """
 
     top: Top
@@ -66,9 +66,9 @@ class Tree:
         """A descriptor of a folder.
 
         Raises:
-            FileNotFoundError: there is none, and it was not to be created.
-            NotADirectoryError: something else is there, such as a symbolic link.
-            StoreError: the directory itself is gone or another.
+            FileNotFoundError: it does not exist and `create` is false, or it keeps being removed.
+            NotADirectoryError: something else has this name, such as a symbolic link.
+            StoreError: the directory itself is gone, or is another one.
         """
         descriptor = self._made(parts) if create else self._opened(parts)
         try:
@@ -77,7 +77,7 @@ class Tree:
             os.close(descriptor)
 
     def remove_empty(self, parts: Sequence[str]) -> None:
-        """Remove a folder and those above it, as far as they are empty; never the top."""
+        """Remove a folder and its parents as long as they are empty, but never the top."""
         for depth in range(len(parts), 0, -1):
             try:
                 with self.folder(parts[: depth - 1]) as above:
@@ -86,10 +86,10 @@ class Tree:
                 return
 
     def walk(self, beginning: str, prefix: str, after: str) -> Iterator[str]:
-        """The keys of all files that begin with `prefix` and sort behind `after`, by their bytes.
+        """The keys of all files that begin with `prefix` and sort after `after`, by their bytes.
 
         Args:
-            beginning: the folder to look in; empty, or with a slash at its end.
+            beginning: the folder to search; empty, or with a trailing slash.
         """
         for name in self.names(beginning):
             key = f"{beginning}{name}"
@@ -100,7 +100,7 @@ class Tree:
                 yield from self.walk(key, prefix, after)
 
     def names(self, folder: str) -> list[str]:
-        """The files in a folder and, with a slash at their end, the folders in it, as their keys sort."""
+        """The files in a folder and, with a trailing slash, its subfolders, sorted as their keys are."""
         try:
             with self.folder(folder.split("/")[:-1]) as descriptor, os.scandir(descriptor) as found:
                 return sorted(

@@ -1,1 +1,1 @@
-"""The back end for S3 servers: nothing else in tmi_ops knows boto."""
+"""The back end for S3 servers: no other part of tmi_ops uses boto."""

@@ -1,4 +1,4 @@
-"""The contract of `tmi_ops/store/backend.py`, on an S3 server."""
+"""The contract of `tmi_ops/store/backend.py` on an S3 server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _READINGS = 5
 
 @dataclass(frozen=True)
 class S3Backend:
-    """One environment's part of a bucket. Usable from several threads; holds no state but its connections."""
+    """One environment's part of a bucket. Thread-safe; holds no state but its connections."""
 
     client: S3Client = field(repr=False)
     bucket: str
@@ -213,11 +213,11 @@ class S3Backend:
 
 
 def open_bucket(settings: StoreSettings, root: str, *, hurried: bool = False, kept: bool = False) -> S3Backend:
-    """Reach the server and see that the bucket answers to our keys. Quick to fail.
+    """Connect to the server, and check that the bucket accepts our keys. Fails fast.
 
     Args:
-        hurried: stay quick to fail with every request after that.
-        kept: with the clients that this process used before, which have seen it recently; see `kept.py`.
+        hurried: every later request fails fast too.
+        kept: reuse this process's clients, which have checked the bucket recently; see `kept.py`.
 
     Raises:
         StoreError: the bucket does not exist, or the endpoint or the keys are wrong.
@@ -233,7 +233,7 @@ def _see(client: S3Client, settings: StoreSettings, root: str) -> None:
     """Raises StoreError: as `open_bucket`."""
     bucket = settings.bucket or ""
     with refusals_explained(settings.describe()):
-        # A listing, not HeadBucket: only an answer with a body says whether bucket or keys are wrong.
+        # A listing, not HeadBucket: only a response with a body shows whether the bucket or the keys are wrong.
         answer = client.list_objects_v2(Bucket=bucket, Prefix=root, MaxKeys=1)
     if answer.get("Name") != bucket:
         raise StoreError(
@@ -244,7 +244,7 @@ def _see(client: S3Client, settings: StoreSettings, root: str) -> None:
 
 
 def bucket_backend(settings: StoreSettings, root: str, patience_s: float = PATIENCE_S) -> S3Backend:
-    """A back end of which nothing has been asked yet."""
+    """A back end that has sent no request yet."""
     client = connect_store(store_session(), settings, patience_s=patience_s)
     return S3Backend(client, settings.bucket or "", root, settings.describe(), settings.retain)
 
@@ -262,6 +262,6 @@ def _head(answer: Any) -> ObjectHead:
 
 
 def _time_of(answer: Any) -> datetime:
-    """The server's clock; ours where it says nothing."""
+    """The server's time, or ours if it does not send it."""
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     return parsedate_to_datetime(date).astimezone(UTC) if date else datetime.now(UTC)

@@ -14,10 +14,10 @@ _OURS, _SOMEBODYS = "BucketAlreadyOwnedByYou", "BucketAlreadyExists"
 
 
 def make_bucket(settings: StoreSettings, *, patience_s: float = 0) -> None:
-    """Create the bucket of the settings, unless we have it. May be repeated.
+    """Create the bucket of the settings unless we own it already. May be repeated.
 
     Raises:
-        StoreError: the server refused us, or the name is another AWS account's.
+        StoreError: the server refused the request, or another AWS account owns the name.
     """
     client = connect_store(store_session(), settings, patience_s=patience_s)
     request: Any = {"Bucket": str(settings.bucket)}

@@ -1,4 +1,4 @@
-"""The S3 client: how it is made, and how long a request is repeated."""
+"""The S3 client: how it is created, and how long a request is retried."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
-# How long a request is sent again and again while the server cannot be reached or struggles: a restart is outlasted.
-# botocore's own retries are over within 3 s, and all requests of a client share a quota of them.
+# How long a request is retried while the server is unreachable or overloaded: long enough to outlast a restart.
+# botocore's own retries end within 3 s, and all requests of a client share a quota of them.
 PATIENCE_S = 45.0
 LONGEST_PAUSE_S = 5.0
 _FIRST_PAUSE_S = 0.1
-# botocore's own, for what passes at once.
+# botocore's own attempts, for failures that pass at once.
 _ATTEMPTS = 2
 POOL_CONNECTIONS = 32
 _SELF = "the store"
 
 
 def store_session() -> Session:
-    """What several clients share: a second client of one session costs 5 ms.
+    """The session that several clients share: a second client of one session costs 5 ms.
 
     Raises:
         StoreError: the configured AWS profile does not exist.
@@ -54,9 +54,9 @@ def store_session() -> Session:
 
 @functools.cache
 def _service_models() -> Loader:
-    """Read once in a process: a service that opens the store at every tick would spend 0.1 CPU s on the same JSON.
+    """Load once per process: a service that opens the store at every tick would spend 0.1 CPU s on the same JSON.
 
-    Nothing of it depends on credentials or settings, which each session reads for itself.
+    None of it depends on credentials or settings, which each session reads for itself.
     """
     from botocore.loaders import create_loader
 
@@ -70,14 +70,14 @@ def connect_store(
     patience_s: float = PATIENCE_S,
     read_timeout_s: float = READ_TIMEOUT_S,
 ) -> S3Client:
-    """Make a client; nothing is sent yet. It is safe to use from several threads.
+    """Create a client; nothing is sent yet. It is thread-safe.
 
     Args:
-        patience_s: how long a request is repeated before its failure counts.
-        read_timeout_s: how long the server may say nothing.
+        patience_s: how long a request is retried before it fails.
+        read_timeout_s: how long to wait for data from the server.
 
     Raises:
-        StoreError: the endpoint is not an address.
+        StoreError: the endpoint is not a URL.
     """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
@@ -89,7 +89,7 @@ def connect_store(
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=POOL_CONNECTIONS,
         tcp_keepalive=True,
-        # We send and check SHA-256 ourselves; botocore's CRC on top would cost time and prove nothing more.
+        # We send and check SHA-256 ourselves; botocore's CRC on top would cost time and show nothing more.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
@@ -112,7 +112,7 @@ def connect_store(
                 hint="write TMI_OPS_S3_ENDPOINT_URL as https://host:port",
                 code=Code.STORE_ADDRESS,
             ) from None
-    events: Any = client.meta.events  # its stubs allow no handler that answers
+    events: Any = client.meta.events  # its stubs do not know handlers that return a value
     events.register("needs-retry.s3", _Patience(patience_s).pause_before_next)
     events.register("before-call.s3", lambda **_: begin_waiting(_SELF))
     for answered in ("after-call.s3", "after-call-error.s3"):
@@ -121,7 +121,7 @@ def connect_store(
 
 
 class _Patience:
-    """Answers botocore's question whether a failed request is worth another attempt, after botocore's own no."""
+    """Answers botocore's question whether to retry a failed request, after botocore's own retries have ended."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -134,7 +134,7 @@ class _Patience:
         request_dict: dict[str, Any],
         **_: Any,
     ) -> float | None:
-        """Seconds to wait before the request is sent again; None: its failure counts."""
+        """Seconds to wait before the request is sent again; None to let it fail."""
         from botocore.exceptions import ConnectionError as NoConnectionError
         from botocore.exceptions import HTTPClientError
 

@@ -1,8 +1,8 @@
-"""Streaming one object out of S3.
+"""Stream one object out of S3.
 
-Ranges of the object are read ahead by a few workers and handed on in order. A connection that breaks costs only what
-its range still lacks: the next request begins where the last byte arrived. Every request names the ETag seen first,
-so an object that is replaced meanwhile is never spliced. Memory: at most `AHEAD` + 1 ranges, 56 MiB.
+A few workers read ranges of the object ahead; they are returned in order. If a connection breaks, only the missing rest
+of its range is requested again. Every request names the ETag seen first, so an object that is replaced meanwhile is
+never spliced. Memory: at most `AHEAD` + 1 ranges, 56 MiB.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RANGE_SIZE = 8 * MIB
 READ_SIZE = MIB
 WORKERS = 4
 AHEAD = 6
-# Breaks within one range; refused or failed requests are retried by the client itself.
+# Broken connections allowed within one range; the client itself retries refused or failed requests.
 BREAKS = 8
 LONGEST_PAUSE_S = 5.0
 _PRECONDITION_FAILED = 412
@@ -73,18 +73,18 @@ def read_object(source: Source) -> Iterator[bytes]:
 
 
 class _RangeReader:
-    """Reads ranges of one object, each from any thread."""
+    """Reads ranges of one object, from any thread."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Let running reads end at their next chunk; what they return is of no use."""
+        """End running reads at their next chunk; discard what they return."""
         self._stopped.set()
 
     def read(self, start: int) -> list[bytes]:
-        """The range that begins at `start`, however often the connection breaks."""
+        """The range that begins at `start`, across up to `BREAKS` - 1 broken connections."""
         end = min(start + RANGE_SIZE, self._source.size)
         chunks: list[bytes] = []
         breaks = 0

@@ -1,8 +1,9 @@
-"""Object Lock, and what our keys may do. The rights are asked of the server by requests that change nothing there.
+"""Object Lock, and the rights of our access keys, tested with requests that change nothing on the server.
 
-Each such request names what does not exist. A server that refuses says that the keys may not; one that deletes what is
-not there says that they may. Some look for an upload or an object before they look at the right: that nothing is there
-tells nothing. Of one object an answer says nothing about others that a policy treats apart.
+Each such request names something that does not exist. If the server denies it, the keys lack the right; if it deletes
+something that does not exist, they have it. Some servers look for the upload or object before they check the right, so
+an answer that it does not exist shows nothing. An answer about one object shows nothing about others that a policy
+treats separately.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 NOWHERE = ".doctor/nothing-is-here"
 _NO_UPLOAD = "0" * 32
-# The answers of a bucket that was made without Object Lock, and of servers that do not know it.
+# The responses of a bucket that was created without Object Lock, and of servers that do not support it.
 _NO_LOCK_CODES = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "NotImplemented", "404"}
 
 
@@ -64,7 +65,7 @@ class S3Guard:
             )
 
     def may_delete(self) -> bool | None:
-        """Not for a bucket that keeps versions: it would note the question as a deletion."""
+        """Do not call it for a bucket that keeps versions, which would record the test as a deletion."""
         return self._asked(
             lambda: self.client.delete_object(Bucket=self.bucket, Key=f"{self.root}{NOWHERE}"), obeyed=True
         )

@@ -1,7 +1,7 @@
 """S3 clients that a process keeps between openings of one store.
 
-A service opens the store several times a minute, for its readings and for its alerts: making the clients takes 0.06 CPU
-s, and asking whether the bucket answers is a request that costs as much as a put.
+A service opens the store several times a minute, for its readings and for its alerts. Creating the clients takes 0.06
+CPU s, and checking the bucket is a request that costs as much as a put.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 HURRIED_READ_TIMEOUT_S = 5
-# The bucket is asked again after this time, and after any request that failed.
+# The bucket is checked again after this time, and after any request that failed.
 TRUSTED_FOR_S = 600.0
 _REFUSED = (301, 400, 401, 403)
 _SERVER_ERRORS = 500
@@ -34,7 +34,7 @@ _CREDENTIAL_FILES = {
 
 @dataclass
 class Clients:
-    """The clients of one store. `impatient` fails at once; `patient` repeats a request while the server struggles."""
+    """The clients of one store. `impatient` fails at once; `patient` retries a request while the server struggles."""
 
     impatient: S3Client
     patient: S3Client
@@ -42,14 +42,14 @@ class Clients:
 
     @property
     def must_ask(self) -> bool:
-        """Whether to ask first if the bucket answers."""
+        """Whether to check first that the bucket answers."""
         return self.asked_at is None or time.monotonic() - self.asked_at > TRUSTED_FOR_S
 
     def doubt(self, **_: Any) -> None:
         self.asked_at = None
 
     def doubt_if_refused(self, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
-        """Not if an object is absent, or has changed."""
+        """Doubt the bucket after a refusal, but not if an object is absent or has changed."""
         code = parsed.get("Error", {}).get("Code")
         status = http_response.status_code
         if code == "NoSuchBucket" or status in _REFUSED or status >= _SERVER_ERRORS:
@@ -61,10 +61,10 @@ _KEPT: OrderedDict[object, Clients] = OrderedDict()
 
 
 def make_clients(settings: StoreSettings, *, hurried: bool) -> Clients:
-    """Clients of their own.
+    """New clients.
 
     Raises:
-        StoreError: the endpoint is not an address, or the AWS profile does not exist.
+        StoreError: the endpoint is not a URL, or the AWS profile does not exist.
     """
     session = store_session()
     silence_s = HURRIED_READ_TIMEOUT_S if hurried else READ_TIMEOUT_S
@@ -78,7 +78,7 @@ def make_clients(settings: StoreSettings, *, hurried: bool) -> Clients:
 
 
 def kept_clients(settings: StoreSettings, *, hurried: bool) -> Clients:
-    """The clients that this process made for the same settings and credentials before; made now if there are none."""
+    """This process's earlier clients for the same settings and credentials; new ones if there are none."""
     key = (settings, hurried, _credentials())
     with _LOCK:
         clients = _KEPT.get(key)
@@ -91,7 +91,7 @@ def kept_clients(settings: StoreSettings, *, hurried: bool) -> Clients:
 
 
 def _credentials() -> object:
-    """What botocore would find: its variables, and which state its files are in."""
+    """What botocore would find: its environment variables, and when its files last changed."""
     variables = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
     files = (Path(os.environ.get(name, usual)).expanduser() for name, usual in _CREDENTIAL_FILES.items())
     return variables, tuple(_changed(file) for file in files)

@@ -1,8 +1,8 @@
-"""The pages of a bucket's listing, read by the shortest way.
+"""A faster parser for the pages of a bucket's listing.
 
-What is asked of a store with a long history is mostly listings, and botocore's model of S3 takes ten times the CPU for
-a page. Requests, repeats and refusals stay botocore's; only what a server answers to ListObjectsV2 is read here. An
-answer that is not as expected is read by botocore after all.
+Most requests to a store with a long history are listings, and botocore's model of S3 needs ten times the CPU for a
+page. botocore still sends requests, retries and handles refusals; this module parses only responses to ListObjectsV2.
+If a response is not as expected, botocore parses it after all.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from botocore.parsers import ResponseParserFactory
 
 _ROOT, _SHAPE, _OK = "ListBucketResult", "ListObjectsV2Output", 200
-# What paginating and decoding of names need to know of the request.
+# Fields of the request that pagination and decoding of names need.
 _WORDS = ("Name", "Prefix", "Delimiter", "EncodingType", "StartAfter", "ContinuationToken", "NextContinuationToken")
 
 
 @functools.cache
 def page_parsers() -> ResponseParserFactory:
-    """For a botocore session: its own parsers, but for listings."""
+    """botocore's parsers for a session, except for listings."""
     from botocore.parsers import ResponseParserFactory, RestXMLParser
     from botocore.utils import lowercase_dict
 
@@ -48,7 +48,7 @@ def page_parsers() -> ResponseParserFactory:
 
 
 def page_of(body: bytes) -> dict[str, Any] | None:
-    """What botocore makes of a page, as far as anything of it is used here; None: it is not as expected. Pure."""
+    """The fields of botocore's result for a page that are used here; None if the page is not as expected. Pure."""
     try:
         root = ET.fromstring(body)  # noqa: S314 - as botocore does
         space, _, name = root.tag.rpartition("}")

@@ -1,9 +1,9 @@
-"""The one put of an object in one request: with metadata, a checksum that the server enforces, and a condition.
+"""The only put of an object in one request: with metadata, a checksum that the server enforces, and a condition.
 
-A condition makes the put atomic against other writers: `IfAbsent`, or `IfUnchanged` since an ETag was seen. Some S3
-servers do not know conditions, and some ignore them: they answer 200 and overwrite. Each kind of condition is tried
-once per process and store, on an object of our own. Where it does not hold, a look precedes the put, with a warning,
-and two writers at the same instant may both believe that they won.
+A condition makes the put atomic against other writers: `IfAbsent`, or `IfUnchanged` since an ETag was read. Some S3
+servers reject conditions, and some ignore them: they return 200 and overwrite. Each kind of condition is tried once per
+process and store, on an object of our own. If the server does not honour it, the object's head is read before the put,
+with a warning, and of two writers at the same instant both may believe that they won.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 PROBE_KEY = ".conditional-put"
 PROBE = b"tmi_ops asks with this object whether the store refuses to overwrite (If-None-Match: *, If-Match).\n"
-# An ETag that no object has: it is the MD5 of nothing that we ever stored.
+# An ETag that no object has: it is not the MD5 of anything that we store.
 NO_ETAG = '"00000000000000000000000000000000"'
 _PRECONDITION_FAILED = 412
 _NOT_FOUND = 404
 _CONFLICT = 409
 _CONDITIONS_UNKNOWN = {400, 501}
-# A writer that meets another one at the same instant (409), or whose body arrives damaged, is asked to try again.
+# Attempts for a put that meets another writer at the same instant (409), or whose body arrives damaged.
 _SENDINGS = 5
 _log = logging.getLogger(__name__)
-# Which conditions a server honours, by its address, the bucket and our part of it.
+# Conditions that a server honours, by its address, the bucket and our root in it.
 _HONOURED: dict[tuple[str, str, str], dict[type[IfAbsent | IfUnchanged], bool]] = {}
 
 
 class Puts:
-    """Puts into one environment's part of a bucket, from any thread. It remembers what the server honours."""
+    """Puts into one environment's part of a bucket, from any thread. Remembers which conditions the server honours."""
 
     def __init__(self, client: S3Client, bucket: str, root: str, where: str, retain: Retain | None = None) -> None:
         self._client = client
@@ -64,14 +64,14 @@ class Puts:
         *,
         quick: bool = False,
     ) -> Put:
-        """Store an object whole. The SHA-256 of the body is kept in its metadata too.
+        """Store an object whole, with the SHA-256 of the body in its metadata.
 
         Args:
-            quick: with as little CPU as can be; see `quick_put.py`.
+            quick: use as little CPU as possible; see `quick_put.py`.
 
         Raises:
-            ObjectExistsError: the condition was `IfAbsent` and there is one.
-            ObjectChangedError: the condition was `IfUnchanged` and the object is another by now, or gone.
+            ObjectExistsError: the condition was `IfAbsent` and the object exists.
+            ObjectChangedError: the condition was `IfUnchanged` and the object has changed or is gone.
             StoreError: the store failed.
         """
         if condition is not None and not self.honours(type(condition)):
@@ -85,10 +85,10 @@ class Puts:
         return stored
 
     def honours(self, kind: type[IfAbsent | IfUnchanged]) -> bool:
-        """Whether the server keeps conditions of this kind; asked once, and warned of when it does not.
+        """Whether the server honours conditions of this kind; tested once, with a warning if it does not.
 
         Raises:
-            StoreError: the store failed, or our keys may not write the object we ask with.
+            StoreError: the store failed, or our keys may not write the probe object.
         """
         with self._probing:
             if kind not in self._honoured:
@@ -98,7 +98,7 @@ class Puts:
             return self._honoured[kind]
 
     def _refuses_to_overwrite(self, kind: type[IfAbsent | IfUnchanged]) -> bool:
-        """Our object is there after the first put, so the second, whose condition does not hold, must fail."""
+        """The first put ensures that our object exists, so the second, whose condition does not hold, must fail."""
         try:
             if self._send(PROBE_KEY, PROBE, {}, IfAbsent()) is None and kind is IfAbsent:
                 return True
@@ -119,7 +119,7 @@ class Puts:
         may_be_ours: bool = True,
         quick: bool = False,
     ) -> Put | None:
-        """None where the condition does not hold."""
+        """None if the condition does not hold."""
         digest = hashlib.sha256(body)
         request: dict[str, Any] = {
             "Bucket": self._bucket,
@@ -138,7 +138,7 @@ class Puts:
             try:
                 if (answer := self._quick.put(request)) is not None:
                     return _put(answer)
-            except Exception:  # noqa: BLE001 - what it was is found out by the long way
+            except Exception:  # the normal put finds out what it was
                 sent_before = True
         for attempt in range(1, _SENDINGS + 1):
             with refusals_explained(self._where, key):
@@ -165,7 +165,7 @@ class Puts:
         return _put(answer)
 
     def _ours(self, key: str, sha256: str) -> Put | None:
-        """A repeated put may have met the object that its own first attempt stored before the answer was lost."""
+        """A retried put may find the object that its own first attempt stored before the response was lost."""
         found = self._look(key)
         return _put(found) if found and found.get("Metadata", {}).get(CHECKSUM) == sha256 else None
 

@@ -1,9 +1,10 @@
-"""The put of a small object by the shortest way. With synchronous commits there are hundreds a second, and botocore's
-model of S3 takes more CPU for each than the put itself.
+"""A faster put of small objects. With synchronous commits there are hundreds a second.
 
-Credentials, region, addresses, timeouts and certificates are the client's own; where it uses a proxy, a certificate of
-ours or another kind of signature, the long way is taken. Only a plain yes counts: after any other answer, or none, the
-put goes the long way, which knows what it means, repeats and explains.
+botocore's model of S3 takes more CPU for each of them than the put itself.
+
+Credentials, region, addresses, timeouts and certificates are the client's own; if the client uses a proxy, a client
+certificate or another kind of signature, the normal put is used. Only a plain success counts: after any other response,
+or none, the object is put again by the normal put, which interprets, retries and explains.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST = 256 << 10
 _OK, _REFUSED = 200, (400, 500)
-# Of a put: what its parameters are called on the wire.
+# The HTTP headers of a put's parameters.
 _HEADERS = {"IfNoneMatch": "if-none-match", "IfMatch": "if-match", "ChecksumSHA256": "x-amz-checksum-sha256"}
 _KNOWN = {"Bucket", "Key", "Body", "Metadata", *_HEADERS}
 _PORTS = {"http": 80, "https": 443}
@@ -34,22 +35,22 @@ class QuickPuts:
     """Puts into one bucket, from any thread."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client: Any = client  # whose stubs do not show what it is made of
+        self._client: Any = client  # whose stubs lack its internals
         self._bucket = bucket
         self._way: tuple[Wire, SplitResult] | None = None
         self._is_usable: bool | None = None
 
     def put(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Send it once.
+        """Send the put once.
 
         Args:
             request: the arguments of the client's `put_object`.
 
         Returns:
-            The answer, as the client gives it; None: it was refused.
+            The response as the client returns it; None if the put was refused.
 
         Raises:
-            Exception: of any kind: it may or may not have been stored.
+            Exception: of any kind; the object may or may not have been stored.
         """
         wire, place = self._way = self._way or self._found_way()
         body = request["Body"]
@@ -69,7 +70,7 @@ class QuickPuts:
         return {"ETag": etag, "VersionId": answer.headers.get("x-amz-version-id")}
 
     def takes(self, request: Mapping[str, Any]) -> bool:
-        """Whether it is small, asks for nothing that this way does not know, and the client's own way is this one."""
+        """Whether the put is small, uses only what is supported here, and the client's configuration allows it."""
         if len(request["Body"]) > LARGEST or not request.keys() <= _KNOWN:
             return False
         if not all(value.isascii() and value.isprintable() for value in request["Metadata"].values()):
@@ -91,7 +92,7 @@ class QuickPuts:
                 and type(self._auth()) is S3SigV4Auth
                 and urlsplit(url).scheme in _PORTS
             )
-        except AttributeError:  # another release of botocore is made otherwise
+        except AttributeError:  # another release of botocore has other internals
             return False
 
     def _found_way(self) -> tuple[Wire, SplitResult]:
@@ -118,12 +119,12 @@ class QuickPuts:
         return self._client._request_signer.get_auth_instance("s3", self._client.meta.region_name)
 
     def _signer(self) -> Signer:
-        """With the credentials of now: temporary ones are renewed."""
+        """A signer with the current credentials: temporary ones are renewed."""
         auth = self._auth()
         keys = auth.credentials
         return Signer(keys.access_key, keys.secret_key, keys.token, auth._region_name)
 
     def _url(self) -> str:
-        """Where the bucket's objects are, as the client addresses them."""
+        """The URL of the bucket's objects as the client addresses them."""
         url: str = self._client.generate_presigned_url("put_object", Params={"Bucket": self._bucket, "Key": "x"})
         return url.partition("?")[0].removesuffix("x")

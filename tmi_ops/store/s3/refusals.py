@@ -1,4 +1,4 @@
-"""What botocore's exceptions and an S3 server's refusals mean for a person."""
+"""Explains botocore's exceptions and an S3 server's refusals."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def refusals_explained(where: str, key: str | None = None) -> Iterator[None]:
     """Turn boto's exceptions inside the block into a StoreError that names the next step.
 
     Args:
-        where: the store in words.
-        key: the object in hand, for messages and so that its absence becomes ObjectMissingError.
+        where: the store, for messages.
+        key: the object being accessed, for messages and to turn its absence into ObjectMissingError.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -55,12 +55,12 @@ def error_code(error: Any) -> str:
 
 
 def http_status(error: Any) -> int:
-    """The HTTP status of a ClientError; 0 when it has none."""
+    """The HTTP status of a ClientError; 0 if it has none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def arrived_damaged(error: Any) -> bool:
-    """Whether the server says that the body of a ClientError's request is not what was sent: worth another sending."""
+    """Whether the server says that the request's body arrived damaged, so that sending it again is worthwhile."""
     return error_code(error) in _DAMAGED_ON_THE_WAY
 
 
@@ -137,6 +137,6 @@ def _explain_failure(error: Exception, where: str) -> StoreError:
 
 
 def may_pass(response: Any, code: str) -> bool:
-    """Whether the server struggles (500, 503) or is asked too much, rather than refusing what we ask."""
+    """Whether the server fails (5xx except 501) or is overloaded, rather than refusing the request."""
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return (status >= _SERVER_ERRORS and status != _NOT_IMPLEMENTED) or code in _BUSY_CODES

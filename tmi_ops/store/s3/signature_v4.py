@@ -1,4 +1,4 @@
-"""AWS's Signature Version 4 of a request with a small body, which lies in its headers. Pure.
+"""AWS Signature Version 4, in the headers of a request with a small body. Pure.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -17,7 +17,7 @@ _ALGORITHM, _SERVICE = "AWS4-HMAC-SHA256", "s3"
 
 @dataclass(frozen=True)
 class Signer:
-    """Keys, and the region that they are used in. `token`: of temporary ones."""
+    """Access keys and their region. `token`: of temporary keys."""
 
     access_key: str
     secret_key: str
@@ -27,11 +27,11 @@ class Signer:
     def signed(
         self, method: str, path: str, headers: Mapping[str, str], body_sha256: str, now: datetime
     ) -> dict[str, str]:
-        """The headers with which the request is sent.
+        """The headers to send with the request.
 
         Args:
-            path: as it is sent, without a query.
-            headers: `host` among them; names in lower case, values as they are sent.
+            path: as sent, without a query.
+            headers: including `host`; names in lower case, values as sent.
             body_sha256: in hexadecimal digits.
             now: in UTC.
         """
@@ -54,7 +54,7 @@ class Signer:
 
 @functools.lru_cache(maxsize=8)
 def _key(secret: str, day: str, region: str) -> bytes:
-    """The same for a day."""
+    """The signing key, which is the same for a day."""
     key = f"AWS4{secret}".encode()
     for part in (day, region, _SERVICE, "aws4_request"):
         key = hmac.new(key, part.encode(), hashlib.sha256).digest()

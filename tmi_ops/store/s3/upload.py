@@ -1,14 +1,14 @@
-"""Streaming one object of unknown length into S3.
+"""Stream one object of unknown length into S3.
 
-1. The first part is gathered in memory. When the stream ends within it, one PUT stores the object.
-2. Otherwise a multipart upload begins. Full parts are sent by a few workers while the next one is gathered.
+1. The first part is gathered in memory. If the stream ends within it, one PUT stores the object.
+2. Otherwise a multipart upload begins. A few workers send full parts while the next one is gathered.
 3. S3 allows 10,000 parts, so parts grow once a stream proves long (`part_size`): 5 TiB fit.
-4. The server is told the SHA-256 of every part and refuses a part that arrived as anything else.
-5. What fails to finish is aborted: no object and no hidden parts remain.
+4. The server is sent the SHA-256 of every part and refuses a part that arrived damaged.
+5. An upload that fails to finish is aborted: no object and no hidden parts remain.
 
-Memory: at most `IN_FLIGHT` bytes of parts being sent (or one part, where that is larger) and the one being gathered.
-That is 80 MiB for a stream of up to 31 GiB, 2 x 0.3 GiB at 300 GiB and 2 x 1.3 GiB at 5 TiB: S3 wants to know a
-part's length and checksum before its first byte, so the largest part sets the bound.
+Memory: at most `IN_FLIGHT` bytes of parts being sent (or one part, if that is larger) and the one being gathered. That
+is 80 MiB for a stream of up to 31 GiB, 2 x 0.3 GiB at 300 GiB and 2 x 1.3 GiB at 5 TiB: S3 requires a part's length and
+checksum before its first byte, so the largest part sets the bound.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STEADY_PARTS = 2000
 PART_GROWTH = 170 << 10
 WORKERS = 4
 IN_FLIGHT = WORKERS * PART_SIZE
-# A part that arrived damaged is sent again; other failures are retried by the client itself.
+# A part that arrived damaged is sent again; the client itself retries other failures.
 SENDINGS = 4
 
 
@@ -48,7 +48,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Upload:
-    """One object on its way: write chunks, then finish or abort. For one thread at a time."""
+    """An object being uploaded: write chunks, then finish or abort. For one thread at a time."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Upload:
         self._aborted = threading.Event()
 
     def write(self, chunk: Bytes) -> None:
-        """Take in a chunk of any size; waits while too much is on its way.
+        """Write a chunk of any size; blocks while too many bytes are in flight.
 
         Raises:
             StoreError: a part could not be stored. Abort then.
@@ -107,7 +107,7 @@ class Upload:
         return self._digest.result()
 
     def abort(self) -> None:
-        """Leave nothing behind. Safe to call at any time; what the server does not hear is left to the sweep."""
+        """Leave nothing behind. Safe to call at any time; what an unreachable server keeps is left to the sweep."""
         self._aborted.set()
         self._close_pool()
         if self._upload_id is not None:
@@ -147,7 +147,7 @@ class Upload:
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
 
     def _wait_for_room(self, size: int) -> None:
-        """Collect what was sent until `size` more bytes may be on their way, or nothing is any more."""
+        """Collect finished parts until `size` more bytes may be in flight, or none are."""
         while self._sending and sum(self._sending.values()) + size > IN_FLIGHT:
             done, _ = wait(self._sending, return_when=FIRST_COMPLETED)
             for future in done:
@@ -162,7 +162,7 @@ class Upload:
                     Bucket=self._bucket, Key=self._key, UploadId=upload_id, MultipartUpload={"Parts": parts}
                 )
             except self._client.exceptions.ClientError as error:
-                # The answer to a first, successful attempt may have been lost on its way to us.
+                # The response to a first, successful attempt may have been lost.
                 if error_code(error) != "NoSuchUpload" or not self._is_stored():
                     raise
 
@@ -174,7 +174,7 @@ class Upload:
         return found["ContentLength"] == self._digest.result().size
 
     def _insist(self, send: Callable[[], _Answer]) -> _Answer:
-        """Send a body, and again when the server says that it arrived damaged."""
+        """Send a body, and again if the server says that it arrived damaged."""
         sendings = 0
         while True:
             sendings += 1
@@ -203,24 +203,24 @@ class _Part:
         return self._filled == len(self._buffer)
 
     def take(self, chunk: memoryview) -> int:
-        """Copy in as much of the chunk as fits and return how much that was."""
+        """Copy in as much of the chunk as fits, and return how many bytes that was."""
         size = min(len(chunk), len(self._buffer) - self._filled)
         self._space[self._filled : self._filled + size] = chunk[:size]
         self._filled += size
         return size
 
     def content(self) -> bytearray:
-        """What was gathered; the part ends with this."""
+        """The gathered bytes. The part must not be used afterwards."""
         self._space.release()
         del self._buffer[self._filled :]
         return self._buffer
 
 
 def _sendable(body: bytearray) -> bytes:
-    """The same object for the type checker: botocore takes a bytearray, and copies only bytes before it sends."""
+    """The same object, cast for the type checker: botocore accepts a bytearray, and would copy bytes before sending."""
     return cast("bytes", body)
 
 
 def _checksum(body: bytearray) -> str:
-    """As the header x-amz-checksum-sha256 wants it."""
+    """The value of the header x-amz-checksum-sha256."""
     return base64.b64encode(hashlib.sha256(body).digest()).decode()

@@ -70,12 +70,12 @@ class StoreVisit:
 
     @cached_property
     def client(self) -> S3Client:
-        """Raises StoreError: the endpoint is no address, or the AWS profile is unknown."""
+        """Raises StoreError: the endpoint is not a URL, or the AWS profile is unknown."""
         return connect_store(store_session(), self.settings, patience_s=0)
 
     @cached_property
     def listing(self) -> Reply:
-        """The first request: everything about the way to the bucket shows here."""
+        """The first request: it shows any problem on the way to the bucket."""
         answer = self.ask(
             lambda: self.client.list_objects_v2(Bucket=self.bucket, Prefix=self.root, MaxKeys=1),
         )
@@ -93,7 +93,7 @@ class StoreVisit:
         return answer
 
     def put_over_another(self) -> Reply:
-        """Store the probe if the object has an ETag it cannot have: a server with conditional puts answers 412."""
+        """Put the probe with an ETag that it cannot have as condition: a server with conditional puts answers 412."""
         return self.ask(
             lambda: self.client.put_object(Bucket=self.bucket, Key=self.key, Body=PROBE, IfMatch=NO_ETAG),
         )
@@ -109,7 +109,7 @@ class StoreVisit:
         return answer if answer.code else Reply("", content=answer.content["Body"], date=answer.date)
 
     def upload_in_parts(self) -> tuple[str, Reply]:
-        """Begin an upload, send a part, list uploads, abort; the refused permission and answer, or the last pair."""
+        """Begin an upload, send a part, list, abort; return the refused right and its reply, or those of the abort."""
         place: dict[str, Any] = {"Bucket": self.bucket, "Key": f"{self.key}.parts"}
         begun = self.ask(lambda: self.client.create_multipart_upload(**place))
         if begun.code:
@@ -131,7 +131,7 @@ class StoreVisit:
         return Reply("", content=locks, date=found.date)
 
     def put_locked(self, retain: Retain, until: datetime) -> Reply:
-        """Store an object that is locked; `content` is its version."""
+        """Store a locked object; `content` is its version."""
         put = self.ask(
             lambda: self.client.put_object(
                 Bucket=self.bucket,
@@ -144,7 +144,7 @@ class StoreVisit:
         return put if put.code else Reply("", content=put.content.get("VersionId", ""), date=put.date)
 
     def delete_locked(self, version: str) -> Reply:
-        """Try to delete what `put_locked` stored, with every right that we have."""
+        """Try to delete what `put_locked` stored, with every right that our keys have."""
         return self.ask(
             lambda: self.client.delete_object(
                 Bucket=self.bucket, Key=self._locked_key, VersionId=version, BypassGovernanceRetention=True

@@ -1,7 +1,7 @@
-"""HTTP as far as a put of a small object needs it: one write and a short answer, over connections that are kept.
+"""A minimal HTTP client for puts of small objects: one write and a short response, over persistent connections.
 
 With synchronous commits there are hundreds of puts a second, and urllib3 with http.client takes more CPU for each than
-the kernel does. Whoever asks has another way for everything that is not a plain answer.
+the kernel does. The caller needs another way for everything but a plain response.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 _CHUNK = 1 << 16
-# An answer to a put is some hundred bytes; with the explanation of a refusal, some thousand.
+# A response to a put is some hundred bytes long, with the explanation of a refusal some thousand.
 _LONGEST_ANSWER = 1 << 18
 _HEAD_END = b"\r\n\r\n"
 
 
 class WireError(OSError):
-    """What came was no answer that is understood here."""
+    """The response cannot be parsed here."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Wire:
     """Connections to one server, from any thread.
 
     Args:
-        tls: None: it is spoken to in clear.
-        connect_s, silence_s: how long connecting may take, and how long the server may say nothing.
+        tls: None for plain text.
+        connect_s, silence_s: timeouts, in seconds, for connecting and for waiting for data.
     """
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, connect_s: float, silence_s: float) -> None:
@@ -45,7 +45,7 @@ class Wire:
         self._kept: deque[socket.socket] = deque()
 
     def exchange(self, request: bytes) -> Answer:
-        """Send a request whole, once, and read the answer.
+        """Send a request whole, once, and read the response.
 
         Raises:
             OSError: the request may or may not have arrived.
@@ -64,12 +64,12 @@ class Wire:
         return answer
 
     def close(self) -> None:
-        """Give up the connections that are kept."""
+        """Close the idle connections."""
         while (connection := self._pop()) is not None:
             connection.close()
 
     def _free(self) -> socket.socket | None:
-        """One that the server has not ended meanwhile: it has nothing to say."""
+        """An idle connection that the server has not closed meanwhile: no data is waiting on it."""
         while (connection := self._pop()) is not None:
             readable = select.poll()
             readable.register(connection, select.POLLIN)
@@ -97,7 +97,7 @@ class Wire:
 
 
 def _read_answer(connection: socket.socket) -> tuple[Answer, bool]:
-    """The answer, and whether another request may follow on the same connection."""
+    """The response, and whether another request may follow on the same connection."""
     held = b""
     while (end := held.find(_HEAD_END)) < 0:
         if len(held) > _LONGEST_ANSWER or not (came := connection.recv(_CHUNK)):
@@ -117,10 +117,10 @@ def _read_answer(connection: socket.socket) -> tuple[Answer, bool]:
 
 
 def parse_head(head: bytes) -> tuple[Answer, str]:
-    """An answer by its status line and headers, and the version of HTTP. Pure.
+    """Parse a response's status line and headers; also return the HTTP version. Pure.
 
     Raises:
-        WireError: it is none, or only announces one.
+        WireError: it is not a final response.
     """
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
