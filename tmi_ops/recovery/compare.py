@@ -88,8 +88,10 @@ def _of_directory(dump: Path, table: TableContent) -> Iterator[bytes]:
 
 
 def _of_script(fetched: FetchedBackup, table: TableContent) -> Iterator[bytes]:
-    """The lines after the table's COPY statement. A function's body may contain the same line; the digest recorded when
-    the script was made tells them apart."""
+    """The lines after the table's COPY statement.
+
+    A function's body may contain the same line; the digest recorded when the script was made tells them apart.
+    """
     toc = read_toc(fetched.path(TOC_OBJECT))
     entry = next((entry for entry in toc.of_kind(TABLE_DATA) if _is_of(entry, table)), None)
     if entry is None:

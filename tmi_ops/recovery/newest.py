@@ -1,7 +1,7 @@
 """Determines the newest recovery point in the archive, and its source. Pure.
 
-An LSN has no time. Three sources can give one: a server that wrote nothing after it, a receiver that was level with the
-server, and the last commit in the WAL itself. All are certain, so the newest counts.
+An LSN has no time. Three sources can give one: a server that wrote nothing after it, a receiver that had caught up with
+the server, and the last commit in the WAL itself. All are reliable, so the newest counts.
 """
 
 from __future__ import annotations

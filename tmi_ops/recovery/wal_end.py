@@ -34,7 +34,7 @@ class KnownWalEnd:
 
 
 def lease_wal_end(system_identifier: str, lease: Lease) -> KnownWalEnd | None:
-    """The reading from a receiver's lease, even an expired one; None if it was never level."""
+    """The reading from a receiver's lease, even an expired one; None if it has never caught up."""
     if lease.level_at is None or lease.lsn is None:
         return None
     return KnownWalEnd(

@@ -30,7 +30,7 @@ class BaseContinuity:
         newest: LSN at which the archived WAL of that line ends, ignoring gaps.
         holes: gaps between the base backup and `newest`, where retention keeps WAL.
         dropped: retention removed WAL after it, so it can be restored to its own end, or a little further.
-        breaks: places between them that no replay passes.
+        breaks: places between them that no replay gets past.
         broken: why the base backup cannot be used, or its line cannot be followed; None if it can.
     """
 

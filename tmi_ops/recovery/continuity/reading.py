@@ -59,8 +59,10 @@ class Reading:
 
 
 def read_links(store: ObjectStore, archive: WalArchive, report: Report) -> Reading:
-    """Read from the metadata how every archived segment continues the one before it. Segments without metadata, from
-    older releases, have their header checked instead: cluster, position, timeline and segment size.
+    """Read from the metadata how every archived segment continues the one before it.
+
+    Segments without metadata, from older releases, have their header checked instead: cluster, position, timeline and
+    segment size.
 
     Raises:
         StoreError: the store failed.

@@ -52,8 +52,11 @@ class Edge:
 
 @dataclass(frozen=True)
 class WalClock:
-    """Times read from the WAL of one line: its newest commit (None: none near the end), its forks, and the places on
-    the way to the target that no replay passes."""
+    """Times read from the WAL of one line.
+
+    `newest_commit`: None if there is none near the end. `edges`: places on the way to the target that no replay gets
+    past.
+    """
 
     newest_commit: datetime | None = None
     forks: tuple[Fork, ...] = ()
@@ -79,7 +82,7 @@ class RecoveryFacts:
         broken: what could not be read or trusted, one sentence each.
         other_clusters: system identifiers of other clusters with base backups in the same store.
         clock: times of the line to recover along; None: not read.
-        receiver: when it last saw the archive level with the server; None: never.
+        receiver: when it last saw the archive complete up to the server's WAL; None: never.
         tips: the lines that live.
         restore_point: the target restore point; None: not looked for, or not found.
     """

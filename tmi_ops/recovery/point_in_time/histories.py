@@ -26,7 +26,7 @@ def put_histories(store: ObjectStore, plan: RecoveryPlan, directory: Path, ident
     """Put every history into a cluster that will be promoted later; a placeholder where the archive has none.
 
     Raises:
-        OpsError: one that existed when recovery was planned cannot be fetched.
+        OpsError: a history in the archive is damaged, or the store failed.
     """
     for timeline in range(2, plan.newest_timeline + 1):
         path = directory / _WAL / history_name(timeline)
@@ -48,8 +48,10 @@ def fetch_histories(
 def reserve_timelines(
     store: ObjectStore, system_identifier: str, newest: int, data: Path, identity: ServerIdentity
 ) -> None:
-    """Put the history, or a placeholder, of every timeline up to the newest into pg_wal, so that a promoted server
-    chooses an unused timeline."""
+    """Put the history, or a placeholder, of every timeline up to the newest into pg_wal.
+
+    So a promoted server chooses an unused timeline.
+    """
     for timeline in range(2, newest + 1):
         _put(store, system_identifier, timeline, data, identity, stand_in=True)
 

@@ -176,8 +176,9 @@ def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:
 
 
 def _require_one_reading(target: Target, usable: Sequence[BaseManifest]) -> None:
-    """Refuse a time that the server's clock showed twice: a base backup that ended after it precedes one that ended
-    before it.
+    """Refuse a time that the server's clock showed twice.
+
+    Then a base backup that ended after it precedes one that ended before it.
 
     Raises:
         RecoveryError: the target is such a time.
@@ -320,7 +321,7 @@ def _edge_of(clock: WalClock, wal: WalRange) -> Edge | None:
 
 
 def _stands_before(edge: Edge, target: Target, wal: WalRange) -> bool:
-    """Whether the target is a time between the last commit before a break that no replay passes and the first after it.
+    """Whether the target is a time between the last commit before a break and the first after it.
 
     After missing WAL, or WAL of another history, the time of the next commit is unknown.
     """

@@ -41,8 +41,10 @@ SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_
 
 
 class ReplayAgainError(Exception):
-    """The replay must be restarted: with these settings raised, with a tablespace created in place, or (neither) to the
-    end of the WAL."""
+    """The replay must be restarted.
+
+    With these settings raised, with a tablespace created in place, or (neither) to the end of the WAL.
+    """
 
     def __init__(self, settings: Mapping[str, str], tablespace: int | None = None) -> None:
         super().__init__()
@@ -170,8 +172,11 @@ class _Window:
         return _State(in_recovery, parse_lsn(lsn or "0/0"), last_commit_at, paused)
 
     def resume(self) -> bool:
-        """Make the waiting server come up at once (it notices a promotion only within a second). False if our role
-        lacks the privilege."""
+        """Make the waiting server come up at once; it notices a promotion only within a second.
+
+        Returns:
+            False if our role lacks the privilege.
+        """
         try:
             if self._connection is None:
                 self._connection = psycopg.connect(**self._parameters, autocommit=True)

@@ -76,5 +76,5 @@ def make_directory(settings: StoreSettings) -> None:
 
 
 def _directory(settings: StoreSettings) -> Path:
-    assert settings.directory is not None  # the settings are of a store that is a directory
+    assert settings.directory is not None  # noqa: S101 - the settings are of a store that is a directory
     return settings.directory

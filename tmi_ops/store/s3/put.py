@@ -138,7 +138,7 @@ class Puts:
             try:
                 if (answer := self._quick.put(request)) is not None:
                     return _put(answer)
-            except Exception:  # the normal put finds out what it was
+            except Exception:  # noqa: BLE001 - the normal put finds out what it was
                 sent_before = True
         for attempt in range(1, _SENDINGS + 1):
             with refusals_explained(self._where, key):
