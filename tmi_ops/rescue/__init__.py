@@ -8,5 +8,5 @@
 5. `columns/` does the same for dropped columns and the objects dropped with them.
 
 All rows are moved by COPY and compared by joins of temporary tables, so memory does not grow with them. Joins that may
-take long run on the past's server, which nobody else uses.
+take long run on the past's server, which no other session uses.
 """

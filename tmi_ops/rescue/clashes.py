@@ -56,8 +56,10 @@ def exchanging(pair: Pair, index: UniqueIndex, *, with_inserted: bool) -> sql.Co
 
 
 def would_be(pair: Pair, needed: Collection[str]) -> tuple[sql.Composed, sql.Composed]:
-    """Staged rows as they would be in the table: a FROM item `g`, and the columns by name for a SELECT. Columns that
-    are not staged have the live row's values."""
+    """Staged rows as they would be in the table: a FROM item `g`, and the columns by name for a SELECT.
+
+    Columns that are not staged have the live row's values.
+    """
     known = {column.name for column in pair.columns}
     living = [name for name in needed if name not in known]
     join: sql.Composable = sql.SQL("")

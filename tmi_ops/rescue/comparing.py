@@ -59,7 +59,7 @@ def prepare(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
 
 
-# For our own server, which nobody else uses.
+# For our own server, which no other session uses.
 _OURS_ALONE = {
     "work_mem": "64MB",
     "temp_buffers": "64MB",
@@ -80,8 +80,9 @@ def prepare_past(connection: psycopg.Connection[Any]) -> None:
 def compare_picked(
     past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, *, whole: bool = False
 ) -> None:
-    """Create `state` for a table's picked rows: those that are deleted or changed now. Deleted rows, and rows that are
-    only referenced, get their action here; `conflicts.decide` sets it for the others.
+    """Create `state` for a table's picked rows: those that are deleted or changed now.
+
+    Deleted rows, and rows that are only referenced, get their action here; `conflicts.decide` sets it for the others.
 
     Args:
         whole: all rows of the table were chosen.

@@ -1,6 +1,6 @@
 """Conflicts of restored rows on the live server, and how a policy resolves them.
 
-`changed`: the row exists with other content. `refused`: it does, and the table's triggers or rules do not allow
+`changed`: the row exists with other content. `refused`: the same, but the table's triggers or rules do not allow
 updates. `taken`: its unique value now belongs to another row. `orphan`: the row it references exists neither now nor in
 the past. `unfit`: a value does not fit the column's current type. `barred`: a newer CHECK or NOT NULL forbids it.
 """
@@ -61,8 +61,9 @@ _LEFT_WITH_PARENT = sql.SQL(
 
 
 def decide(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pair: Pair, policy: Policy) -> None:
-    """Set the action for rows that exist with other content, and record them as conflicts; not if only values are
-    restored, because those are the rows to update.
+    """Set the action for rows that exist with other content, and record them as conflicts.
+
+    They are not conflicts if only values are restored, because those are the rows to update.
     """
     refusal = _refusal_of_updates(past, now, pair)
     of_changed = _OF_CHANGED[policy] if refusal is None or policy != "take-past" else "conflict"

@@ -1,9 +1,10 @@
 """Executes a rescue: writes the planned rows in one transaction, compares them with the past, and commits.
 
 1. Stage the rows, before anything is locked. 2. Lock the rows to update, and require that they are as planned. 3. Write
-table by table, parents first (`writing.py`). 4. Advance sequences, read everything back, commit.
+   table by table, parents first (`writing.py`). 4. Advance sequences, read everything back, commit.
 
-Others may keep writing; if they changed something that matters since the plan, the rescue stops and changes nothing.
+Other sessions may keep writing. If one of them has changed a relevant row or definition since the plan, the rescue
+stops and changes nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finds the moment: searches the archived WAL for commits that changed a table.
 
 A table that still exists is followed backwards from its current file. A dropped one is looked up just before commits
-that dropped tables, newest first, in the catalogue of a cluster recovered to there; so is one whose file before some
-commit cannot be determined.
+that dropped tables, newest first, in the catalogue of a cluster recovered to that point; so is one whose file before
+some commit cannot be determined.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Found:
     """What happened to a table between two moments, oldest first.
 
     Args:
-        since: None: the whole archive, newest first, until something was found.
+        since: None for the whole archive, newest first, until something was found.
         blind: commits that may or may not have changed its rows.
         exists: whether the table exists now.
         segments: how many WAL files were searched; `reached`: their last commit, None if there was none.
@@ -255,7 +255,7 @@ def _around(commits: Sequence[Commit], moment: Commit, oid: int, file: File) -> 
 
 
 def _files_since(facts: RecoveryFacts, since: datetime) -> list[WalFile]:
-    """Files from the newest base backup before that moment, because a segment does not tell its time."""
+    """Files from the newest base backup before that moment on, because a segment does not show its time."""
     line = choose_line(facts, None)
     before = [base for base in bases_on(facts, line) if base.consistent_at <= since]
     start = max((parse_lsn(base.start_lsn) for base in before), default=0)

@@ -156,7 +156,7 @@ class Pair:
         return sql.Identifier("pg_temp", f"rescue_{purpose}_{self.number}")
 
     def digest(self, alias: str) -> sql.Composed:
-        """A digest of a row's compared columns, 16 bytes; output must be pinned. The module says of what."""
+        """A 16-byte digest of a row's compared columns (see the module docstring); output must be pinned."""
         types = {column.name: self.type_now(column.name) for column in self.columns}
         return sql.SQL("substr(sha256(textsend({})), 1, {})").format(
             written_out(alias, types, measurable=self.measurable), sql.Literal(DIGEST_BYTES)
@@ -175,7 +175,7 @@ class Pair:
         return cast_to_text(value, then.type)
 
     def same_key(self, row: str, temporary: str) -> sql.Composed:
-        """Whether a temporary table's row is for this row."""
+        """SQL that is true if a temporary table's row has this row's key."""
         return equal(row, self.key, temporary, self.places)
 
     def keys_as_places(self, row: str) -> sql.Composed:

@@ -21,8 +21,11 @@ WHERE c.relkind IN ('r', 'p')"""
 
 @dataclass(frozen=True)
 class Relation:
-    """A table. `file` has its rows, None: it is partitioned; `whole`: the oid of the table that it is a partition of;
-    `visible`: its name needs no schema."""
+    """A table.
+
+    `file`: has its rows; None if it is partitioned. `whole`: the oid of the table that it is a partition of. `visible`:
+    its name needs no schema.
+    """
 
     oid: int
     name: TableName

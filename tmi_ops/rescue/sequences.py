@@ -76,7 +76,7 @@ def _stands(now: psycopg.Connection[Any], sequence: Sequence) -> _Stands | None:
 
 
 def _given_then(sides: Sides, sequence: Sequence) -> int | None:
-    """The last number that it had generated; None if it had not, or did not exist."""
+    """The last number that it had generated; None if there was none, or it did not exist."""
     found = sides.past.execute("SELECT to_regclass(%s)", [sequence.name.identifier.as_string(sides.past)]).fetchone()
     if found is None or found[0] is None:
         return None
@@ -108,7 +108,7 @@ def _furthest_staged(sides: Sides, pair: Pair, sequence: Sequence, given: int) -
 
 
 def _past_what_lies_next(sides: Sides, pair: Pair, sequence: Sequence, stands: _Stands, furthest: int) -> int:
-    """Past staged numbers that the sequence would generate next without a gap."""
+    """The sequence's new value, past staged numbers that it would generate next without a gap."""
     row = sides.now.execute(
         sql.SQL(
             "SELECT count(*) FROM (SELECT g.number, row_number() OVER (ORDER BY g.number * {sign}) AS nth FROM "

@@ -1,4 +1,4 @@
-"""The structure of tables, as far as moving rows needs it, from a catalogue."""
+"""The structure of tables, as needed to move rows, read from a catalogue."""
 
 from __future__ import annotations
 
@@ -109,8 +109,11 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Table:
-    """`key`: the columns that identify a row: the primary key, else those of a unique index over NOT NULL columns;
-    empty if there is neither."""
+    """A table.
+
+    `key`: the columns that identify a row: the primary key, else those of a unique index over NOT NULL columns; empty
+    if there is neither.
+    """
 
     name: TableName
     columns: tuple[Column, ...]

@@ -4,12 +4,13 @@ A table is followed by its files: DROP, TRUNCATE and rewrites name the old file 
 updates name the file of their row. Dropping or altering a column updates its row in pg_attribute.
 
 TRUNCATE, CLUSTER, VACUUM FULL and rewriting ALTER TABLE give a table, its indexes and its TOAST table new files. A
-commit record lists the removed files in the order of their removal, but not whose they were. Two patterns tell:
+commit record lists the removed files in the order of their removal, but not which relation each belonged to. Two
+patterns show it:
 
 1. TRUNCATE (and REINDEX) replaces each old file with a new one, so both are in the same order.
 2. A rewrite fills the file of a transient relation, whose oid is its number, and drops that with the old file in it.
 
-Files of relations that the same commit created or dropped are recognised by their oids and ignored. If the numbers do
+Files of relations that the same commit created or dropped are recognized by their oids and ignored. If the numbers do
 not add up, the answer is None: unknown.
 """
 
@@ -107,7 +108,7 @@ class _Exchange:
         return passing[0] if is_alone or is_with_toast else None
 
     def rewritten(self) -> File | None:
-        """The file that was dropped with the transient relation, after all indexes had got theirs."""
+        """The file that was dropped with the transient relation, after all indexes had received new files."""
         passing = self.passing()
         if passing is None or not self._adds_up:
             return None
@@ -128,7 +129,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Event:
-    """What a commit did to the table or to these of its partitions; `rows` is 0 if WAL does not tell."""
+    """What a commit did to the table or to these of its partitions; `rows` is 0 if the WAL does not show it."""
 
     kind: Kind
     commit: Commit
@@ -189,7 +190,7 @@ def together(histories: Mapping[str, History]) -> History:
 
 
 def partitions_gone(commits: Iterable[Commit], wholes: Set[int], inheritance: File) -> Iterator[Event]:
-    """Commits that dropped or detached a partition of a partitioned table; WAL does not tell which of the two.
+    """Commits that dropped or detached a partition of a partitioned table; the WAL does not show which of the two.
 
     Args:
         wholes: the table's oid, and those of its partitions that are partitioned themselves.
@@ -244,8 +245,11 @@ def _flat(backwards: Iterable[list[Event]]) -> tuple[Event, ...]:
 
 
 def _definition_of(commit: Commit, oid: int, columns: File | None) -> list[Event]:
-    """A dropped column is an update of pg_attribute by a commit that touches the table. So are some other changes, such
-    as a foreign key that is dropped with the table it references; an index or ANALYZE is not."""
+    """Detect an altered definition.
+
+    A dropped column is an update of pg_attribute by a commit that touches the table. So are some other changes, such as
+    a foreign key that is dropped with the table it references; an index or ANALYZE is not.
+    """
     altered = columns is not None and oid in commit.touched and commit.changed.get(columns, 0) > 0
     return [Event("definition altered", commit, 0)] if altered else []
 

@@ -1,4 +1,4 @@
-"""Rows that triggers of the live database insert while parents are restored, and that are to be restored themselves.
+"""Rows to restore that triggers of the live database insert while their parents are restored.
 
 A trigger that inserts a first child for every new parent may insert one with the key of the child to restore. It was
 inserted in this transaction, so it is updated to the past. A row that another session wrote is never used.

@@ -19,7 +19,8 @@ def with_values_only(sides: Sides, values: SetColumns) -> Sides:
     """Both sides, narrowed so that a plan moves only these columns of this table.
 
     Raises:
-        RecoveryError: the table or a column does not exist on both sides, has no key, or is part of it.
+        RecoveryError: the table or a column is missing on one side, a column is generated or part of the key, or the
+            table has no key.
     """
     names = sides.then.parts_of(find_name(sides.then, values.table))
     narrowed = {name: _narrowed(sides.pairs[name], values) for name in names}

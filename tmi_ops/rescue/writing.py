@@ -56,8 +56,11 @@ class Writing:
             stage(self.sides.past, self.sides.now, pair, joined=looked_at_columns(pair, self.required))
 
     def write(self, group: Sequence[Pair]) -> dict[str, tuple[int, int]]:
-        """Write one table, or tables that reference one another in a circle. Returns (inserted, updated) by table, as
-        planned: rows that triggers inserted count as inserted, and a row that has only a key is not updated.
+        """Write one table, or tables that reference one another in a circle.
+
+        Returns:
+            (inserted, updated) by table, as planned: rows that triggers inserted count as inserted, and a row that has
+            only a key is not updated.
         """
         made = {pair.name: self._have_become(pair) for pair in group}
         counts = {}

@@ -115,7 +115,7 @@ def add_statements(table: str, column: WasColumn) -> list[str]:
 
 
 def default_statements(table: str, column: WasColumn) -> list[str]:
-    """Statements for when it is filled: its default, and, if it was NOT NULL, that default in rows without a value."""
+    """Statements to run once it is filled: its default and, if it was NOT NULL, that default in empty rows."""
     name = quoted(column.name)
     if column.default is None:
         return []
@@ -127,7 +127,7 @@ def default_statements(table: str, column: WasColumn) -> list[str]:
 
 
 def never_null_statements(sides: Sides, pair: Pair, column: WasColumn) -> list[str]:
-    """Statements for when every row has a value: NOT NULL, and the identity, which continues where it was."""
+    """Statements that need a value in every row: NOT NULL, and the identity, which continues where it was."""
     if not column.not_null:
         return []
     table, name = pair.table.as_string(sides.past), quoted(column.name)

@@ -57,7 +57,7 @@ class ColumnsPlan:
         others: live rows that do not.
         gone: chosen past rows that do not exist now; they are not restored with a column.
         add: statements that add the columns, before they are filled.
-        complete: statements for when they are filled.
+        complete: statements to run once they are filled.
         never_null: see `NeverNull`.
         dependents: what is restored with them.
         fires: triggers that filling them fires.

@@ -27,7 +27,7 @@ class Valued:
 
 @dataclass(frozen=True)
 class Counts:
-    """Live rows with past values, all live rows, and all past rows."""
+    """Live rows with past values, all live rows, and the past rows that were chosen."""
 
     rows: int
     living: int
@@ -40,7 +40,7 @@ def filled(columns: Sequence[WasColumn]) -> list[WasColumn]:
 
 
 def stage_values(sides: Sides, pair: Pair, columns: Sequence[WasColumn], *, picked: bool) -> None:
-    """Copy keys and values across.
+    """Copy keys and values to the live server.
 
     Args:
         picked: only for the rows in the past's `picked`.

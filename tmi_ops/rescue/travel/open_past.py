@@ -279,8 +279,9 @@ def _cleared_away(around: Path) -> Iterator[Path]:
 def writable_copy(
     settings: Settings, store: ObjectStore, directory: Path, report: Report
 ) -> Iterator[PostgresSettings]:
-    """A copy of the open past in `directory`, on a server that allows temporary tables, for the length of a `with`
-    block. Its files come from the twin, so that only WAL is fetched.
+    """A copy of the open past in `directory`, for the length of a `with` block.
+
+    Its server allows temporary tables. Its files come from the twin, so that only WAL is fetched.
 
     Raises:
         RecoveryError: no past is open, or it has no twin.

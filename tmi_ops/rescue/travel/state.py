@@ -50,7 +50,7 @@ class OpenPast(BaseModel):
     Args:
         base: the base backup that it was restored from; `cluster`: its system identifier.
         stands_at: time of its last commit; None if there is none after the base backup.
-        named_at: time of the requested restore point; None if it was none, or not known.
+        named_at: time of the requested restore point; None if the target is none, or the time is unknown.
         host, user, database: how to connect; host is a socket directory.
         twin: whether a copy of the files before the replay is kept.
         moving: it is being moved to another moment.
