@@ -139,7 +139,7 @@ class Stop:
                         os.killpg(process.pid, signal.SIGSTOP if paused else signal.SIGCONT)
 
     def ends(self, process: subprocess.Popen[bytes]) -> None:
-        """Have `process` ended when the stop is pulled."""
+        """End `process` when the stop is pulled."""
         with self._lock:
             self._processes.append(process)
             if self.pulled:

@@ -1,4 +1,4 @@
-"""Which sessions block the backup and which it blocks: a backup must not bring an application to a halt.
+"""Which sessions block the backup, and which it blocks: a backup must not bring an application to a halt.
 
 A backup locks every table in ACCESS SHARE mode, and its pg_dump does so again. An ALTER that arrives in between waits
 for our lock, and pg_dump waits behind the ALTER: we wait for ourselves. The server sees no deadlock in that, and all

@@ -59,7 +59,8 @@ def create_restore_point(settings: Settings, store: ObjectStore, name: str, repo
 
     Raises:
         BackupError: the name is invalid, writers did not pause, or tables were created or dropped meanwhile.
-        DatabaseError: the server could not be reached, or the role lacks a right that the message names.
+        DatabaseError: the server could not be reached, is a standby, or has a wal_level below replica; or the role
+            lacks a right that the message names.
         ObjectExistsError: a restore point of that name exists.
         StoreError: the store failed.
     """

@@ -65,7 +65,7 @@ def cast_values(past: psycopg.Connection[Any], now: psycopg.Connection[Any], pai
 
 
 def unfit_columns(pair: Pair, source: str) -> list[tuple[str, sql.Composed]]:
-    """For each cast column, SQL over `source` that tells whether a row's past value cannot be cast."""
+    """For each cast column, SQL over `source` that is true if a row's past value cannot be cast."""
     return [
         (name, sql.SQL("{}").format(sql.Identifier(source, _unfit(number))))
         for number, name in enumerate(pair.casts, 1)

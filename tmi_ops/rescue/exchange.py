@@ -44,7 +44,7 @@ class Exchange:
 def step_aside(
     now: psycopg.Connection[Any], pair: Pair, links: Iterable[Link], *, circular: bool = False
 ) -> list[Exchange]:
-    """Set a value that no row has where that is necessary. The rows must be staged.
+    """Give the rows that must step aside a value that no row has. The rows must be staged.
 
     Args:
         circular: one statement both updates the table and inserts into it.

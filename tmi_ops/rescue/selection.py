@@ -81,13 +81,11 @@ class Selection:
         rows: at least one; with `columns`, the rows that get values, empty for all.
         columns: dropped columns of one table. No rows are restored with them.
         with_children: also restore dependent rows. Rows that the restored rows reference are always restored.
-        policy: how to resolve conflicts.
-            stop: do nothing.
-            keep-current: keep a row that exists; skip a row that cannot be restored, and rows that need it.
-            take-past: update a row that exists to the past; if a row cannot be restored, do nothing.
-            skip: skip a row in conflict, with all rows that depend on it.
+        policy: how to resolve conflicts. stop: do nothing. keep-current: keep a row that exists; skip a row that cannot
+            be restored, and rows that need it. take-past: update a row that exists to the past; if a row cannot be
+            restored, do nothing. skip: skip a row in conflict, with all rows that depend on it.
         values: restore these columns' values instead of whole rows; no row is inserted then.
-        accept_triggers: rows may differ from the past where the live server's triggers changed them.
+        accept_triggers: rows may differ from the past if the live server's triggers changed them.
     """
 
     rows: tuple[TableRows, ...] = ()

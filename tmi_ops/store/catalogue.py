@@ -83,7 +83,7 @@ class CatalogueEntry:
 
 # Catalogue entries that this process has read, by the keys pinned at the time and by the documents' bytes.
 _ENTRIES: dict[tuple[str, tuple[TrustedKey, ...]], dict[bytes, CatalogueEntry]] = {}
-# Each takes some kilobytes. This exceeds the backups of one environment; most beyond it have been replaced since.
+# Each takes some kilobytes. If one environment has more, most of them are of documents replaced since.
 _MOST_ENTRIES = 1 << 15
 
 
@@ -242,11 +242,12 @@ def list_backups(
 
     Args:
         kinds: the kinds to list, all by default.
-        on_broken: called with an error for each manifest or verification result that cannot be read; the other backups
-            are listed. The caller must then show these errors. Without it the listing is complete or fails.
+        on_broken: called with each error: a manifest or verification result that cannot be read, or a store that went
+            back to an older state; the other backups are listed. The caller must then show these errors. Without it the
+            listing is complete or fails.
 
     Raises:
-        StoreError: without `on_broken`, if any manifest cannot be read; the message names them all.
+        StoreError: the store failed; or, without `on_broken`, for any of these errors; the message names them all.
     """
     broken: list[StoreError] = []
     view = overview(store, kinds)
@@ -272,7 +273,8 @@ def find_backup(store: ObjectStore, name: str, database: str | None = None) -> M
             newest of that one.
 
     Raises:
-        StoreError: none or several match, or the newest backup's manifest is broken: an older one must be named.
+        StoreError: none or several match, the match is a base backup, the store went back to an older state, or the
+            newest backup's manifest is broken (an older one must be named).
     """
     found = _find(store, name, database)
     if not isinstance(found, Manifest):

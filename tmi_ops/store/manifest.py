@@ -354,7 +354,7 @@ def parse_verification(data: bytes, where: str) -> Verification:
 def in_clear(manifest: AnyManifest) -> AnyManifest:
     """What retention and planning need, without facts about the content: no table's name, row count or digest.
 
-    A four-digit PIN was once found from the digest of its table.
+    A four-digit PIN can be found from the digest of its table.
     """
     if not isinstance(manifest, Manifest) or manifest.digest_method != "copy":
         return manifest
@@ -367,7 +367,7 @@ def to_json(fact: AnyManifest | Verification) -> bytes:
 
 
 def _without_each(data: bytes) -> dict[str, Any] | None:
-    """The fields of a manifest without those of `_OF_EACH`; None if either are not as this release writes them."""
+    """The fields of a manifest without those of `_OF_EACH`; None if the data is not as this release writes it."""
     try:
         fields = from_json(data)
     except ValueError:

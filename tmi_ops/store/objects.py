@@ -36,8 +36,8 @@ AtHand = Callable[[str], bytes | None]
 class ObjectStore:
     """A handle on one environment's objects. Thread-safe; holds no state but its connections.
 
-    `seen_file`: where this machine records the newest backup it has seen, to detect a store that went back. `at_hand`:
-    documents that are already known; see `overview.py`.
+    `seen_file`: where this machine records the newest state that it has seen, to detect a store that went back to an
+    older one. `at_hand`: documents that are already known; see `overview.py`.
     """
 
     backend: Backend = field(repr=False)

@@ -3,8 +3,8 @@
 1. The newest folders of each kind are listed object by object in one request: a document whose ETag equals the
    catalogue's is taken from there, any other is read from its own key. New, removed and altered documents all show.
 2. Older folders are listed by name: those missing from the catalogue are read, those missing from the store are gone. A
-   few of them are also listed object by object, others each time: guards list no names, and some servers keep listing
-   the name of a folder that was emptied by hand.
+   few of them are also listed object by object, different ones each time, because guards list no names and some servers
+   keep listing the name of a folder that was emptied by hand.
 3. Documents with an announced change (`changes.py`) are read from their own key, wherever they are.
 
 Without a trusted catalogue everything is listed and read, and the catalogue is written from that.
@@ -43,7 +43,7 @@ from tmi_ops.store.stored_catalogue import (
     write_stored,
 )
 
-# `recent`: older folders are taken from the catalogue, and checked by the next reading of another kind. For guards.
+# `recent`: older folders are taken from the catalogue, and checked by the next more thorough reading. For guards.
 # `whole`: every object is listed. For what removes something.
 Thoroughness = Literal["recent", "names", "whole"]
 # The evidence that a forecast uses.
@@ -89,7 +89,7 @@ class Overview:
 
     @cached_property
     def committed(self) -> tuple[Folder, ...]:
-        """Folders with a manifest, sorted by id."""
+        """Folders with a manifest, of the kinds that were read, sorted by id."""
         found = [one for one in self.folders.values() if one.manifest_at is not None and one.kind in self.kinds]
         return tuple(sorted(found, key=lambda one: one.backup_id))
 
@@ -274,7 +274,10 @@ def rebuild(store: ObjectStore) -> Overview:
 def changing(store: ObjectStore, *subjects: str) -> Iterator[None]:
     """Announce a change of these backups, and update the catalogue after the block.
 
-    If the catalogue cannot be written, it stays doubted about these backups; nothing fails.
+    If the catalogue cannot be written then, it stays doubted about these backups, which is no failure.
+
+    Raises:
+        StoreError: the store failed for now (a transient error), so the block was not run.
     """
     announced = announce(store, subjects)
     if not announced:  # nothing to announce, or no right to announce it

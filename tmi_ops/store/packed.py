@@ -22,7 +22,7 @@ from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import Purpose
 
 ZSTD_LEVEL = 3
-# The reader allocates as much as it is asked to read, so it is not asked for the limit.
+# The reader allocates as much as it is asked to read, so it never reads the whole limit at once.
 _CHUNK = 1 << 20
 _PURPOSE: Purpose = "catalogue"
 _T = TypeVar("_T")

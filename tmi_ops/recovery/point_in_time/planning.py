@@ -36,8 +36,8 @@ class RecoveryPlan:
         chain: the backups to fetch, the full one first; recovery starts from the last.
         timeline: the timeline to follow; `line` includes its ancestors.
         wal: the archived WAL that may be replayed, in order.
-        stop_lsn: where PostgreSQL is told to stop, if the target is an LSN, a restore point, or a time just before a
-            break. `inclusive`: the record that begins there, or what was committed at that time, is replayed.
+        stop_lsn: where PostgreSQL must stop, if the target is an LSN, a restore point, or a time just before a break.
+            `inclusive`: the record that begins there, or what was committed at that time, is replayed.
         to_the_end: replay all WAL, because the target is its end. PostgreSQL is given no target then: it considers one
             reached only when it finds a record beyond it.
         histories: timelines whose history PostgreSQL may ask for.

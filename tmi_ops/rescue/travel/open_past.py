@@ -171,7 +171,7 @@ def _go(way: _Way, stop: _Stop, opened: Callable[[OpenPast], None]) -> None:
 
 
 def _held(way: _Way, stop: _Stop, opened: Callable[[OpenPast], None]) -> _Stop | None:
-    """Wait at a moment until another reachable one is requested; None: the past is to be closed.
+    """Wait at a moment until another reachable one is requested; None if the past must be closed.
 
     Raises:
         RecoveryError: the moment was not reached.

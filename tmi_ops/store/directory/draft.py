@@ -26,9 +26,11 @@ class Draft:
     """A ByteSink: write chunks, then finish or abort. For one thread at a time."""
 
     def __init__(self, tree: Tree, key: str, where: str, place: Callable[[Draft, Label], None]) -> None:
-        """Args:
-        tree: of unfinished objects.
-        place: moves the written file to its key.
+        """Create the draft's file.
+
+        Args:
+            tree: the tree of unfinished objects.
+            place: moves the written file to its key.
         """
         self.parts = parts_of(key)
         self.name = secrets.token_hex(16)

@@ -13,8 +13,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_PATH = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST)
 
-# The disk, its server or this machine fails temporarily. A denial is not among them: it may concern a single object,
-# which nobody can read, and callers that can do without it should.
+# The disk, its server or this machine fails temporarily. A denial is not among them: it does not pass, so callers that
+# can do without the object continue without it.
 _FAILING = {
     errno.EIO,
     errno.ESTALE,

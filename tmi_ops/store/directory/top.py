@@ -1,7 +1,7 @@
 """The directory of a store, identified by its id: a mount point without its disk never passes for an empty store.
 
-`.tmi-ops-store/id` contains random digits, written when the store is created. Whoever opens the directory later checks
-them and stops if they differ: nothing is read from another directory in its place, and nothing is written to it.
+`.tmi-ops-store/id` contains random digits, written when the store is created. Every later opening checks them and stops
+if they differ: nothing is read from another directory in its place, and nothing is written to it.
 """
 
 from __future__ import annotations

@@ -85,8 +85,10 @@ class S3Guard:
         return self.client.put_object_retention(Bucket=self.bucket, Key=f"{self.root}{key}", Retention=wanted)
 
     def _asked(self, ask: Callable[[], object], obeyed: bool | None = None) -> bool | None:
-        """Args:
-        obeyed: what it tells that the server did as it was asked.
+        """Send a test request: False if it is denied, None if the answer shows nothing.
+
+        Args:
+            obeyed: the result if the server carries it out.
         """
         with refusals_explained(self.where):
             try:

@@ -59,9 +59,11 @@ class Upload:
         put_whole: Callable[[bytes], object],
         lock: Mapping[str, Any],
     ) -> None:
-        """Args:
-        put_whole: stores the object in one request.
-        lock: what the first request of several says of its lock.
+        """Begin an object; nothing is sent yet.
+
+        Args:
+            put_whole: stores the object in one request.
+            lock: lock parameters for the first request of a multipart upload.
         """
         self._put_whole = put_whole
         self._client = client
