@@ -50,7 +50,7 @@ def reserve_timelines(
 ) -> None:
     """Put the history, or a placeholder, of every timeline up to the newest into pg_wal.
 
-    So a promoted server chooses an unused timeline.
+    This makes a promoted server choose an unused timeline.
     """
     for timeline in range(2, newest + 1):
         _put(store, system_identifier, timeline, data, identity, stand_in=True)

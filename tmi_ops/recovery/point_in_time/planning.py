@@ -178,7 +178,7 @@ def bases_on(facts: RecoveryFacts, line: Lineage) -> list[BaseManifest]:
 def _require_one_reading(target: Target, usable: Sequence[BaseManifest]) -> None:
     """Refuse a time that the server's clock showed twice.
 
-    Then a base backup that ended after it precedes one that ended before it.
+    The clock was put back if a base backup that ended after that time precedes one that ended before it.
 
     Raises:
         RecoveryError: the target is such a time.

@@ -43,7 +43,8 @@ SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text, pg_last_xact_replay_
 class ReplayAgainError(Exception):
     """The replay must be restarted.
 
-    With these settings raised, with a tablespace created in place, or (neither) to the end of the WAL.
+    It needs these settings raised, this tablespace created in place, or (if neither is given) must go to the end of the
+    WAL.
     """
 
     def __init__(self, settings: Mapping[str, str], tablespace: int | None = None) -> None:
