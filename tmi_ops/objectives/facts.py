@@ -45,6 +45,7 @@ class ServerReading:
             another cluster or timeline.
         level: everything it had written at `at` was archived.
         slot: our slot; None: it does not exist. `keep_limit`: max_slot_wal_keep_size; None: unlimited.
+        archives_segments_of: the segment size if its archive_command works; None: it has none, or the command fails.
     """
 
     at: datetime
@@ -56,6 +57,7 @@ class ServerReading:
     in_recovery: bool
     slot: SlotFacts | None
     keep_limit: int | None
+    archives_segments_of: int | None = None
     behind: int | None = None
     level: bool = False
 

@@ -147,11 +147,13 @@ class _Reading:
         self, bases: list[CatalogueEntry], server: ServerReading | None, witness: KnownWalEnd | None
     ) -> tuple[WalReach | None, ReceiverReading | None]:
         cluster = self._cluster(bases, server)
-        if cluster is None:
-            return None, None
-        lease = self._lease(cluster)
+        # The server's receiver counts, whichever cluster the base backups are of.
+        own = server.system_identifier if server else cluster
+        lease = self._lease(own) if own else None
         receiver = None if lease is None else _receiver(*lease)
-        told = lease_wal_end(cluster, lease[0]) if lease else None
+        if cluster is None:
+            return None, receiver
+        told = lease_wal_end(cluster, lease[0]) if lease and own == cluster else None
         try:
             facts = facts_from(
                 self.store,

@@ -147,7 +147,7 @@ def _why_behind(facts: RecoverabilityFacts, reach: Reach, unverified: timedelta 
         return "" if facts.way is None else "No archived WAL goes further."
     if facts.receiver is not None:
         return f"No receiver is running; the last one reported {time_words(facts.receiver.age.total_seconds())} ago."
-    return "WAL is not archived."
+    return "No later WAL is archived." if reach.means == "WAL" else "WAL is not archived."
 
 
 def _verify(reach: Reach) -> Cure:

@@ -13,6 +13,12 @@ from tmi_ops.settings import Settings
 from tmi_ops.wal.slot import read_our_server
 
 _CLOCK = "SELECT clock_timestamp(), current_setting('server_version'), system_identifier::text FROM pg_control_system()"
+# The segment size if archive_command (or a library) archives WAL and its last attempt succeeded.
+_ARCHIVER = """
+SELECT pg_size_bytes(current_setting('wal_segment_size')) FROM pg_stat_archiver
+WHERE current_setting('archive_mode') <> 'off' AND last_archived_time IS NOT NULL
+  AND (last_failed_time IS NULL OR last_failed_time < last_archived_time)
+"""
 
 
 def ask_about_wal(settings: Settings) -> tuple[ServerReading, KnownWalEnd | None]:
@@ -28,6 +34,7 @@ def ask_about_wal(settings: Settings) -> tuple[ServerReading, KnownWalEnd | None
         after = datetime.now(UTC)
         if row is None:
             raise DatabaseError(f"{postgres.describe()} did not return its system identifier.")
+        archiver = connection.execute(_ARCHIVER).fetchone()
         witness = server_wal_end(connection)
     clock, version, system_identifier = row
     facts = read_our_server(settings)
@@ -41,6 +48,7 @@ def ask_about_wal(settings: Settings) -> tuple[ServerReading, KnownWalEnd | None
         in_recovery=facts.in_recovery,
         slot=facts.slot,
         keep_limit=facts.keep_limit,
+        archives_segments_of=archiver[0] if archiver else None,
     )
     return reading, witness
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tmi_ops.objectives.cures import Action, Cure
-from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.objectives.facts import RecoverabilityFacts, ServerReading
 from tmi_ops.objectives.rpo import DUMPS_ARE_ENOUGH_FROM
 from tmi_ops.objectives.standing import AT_RISK_FROM, Standing
 from tmi_ops.settings import Objectives
@@ -20,6 +20,8 @@ from tmi_ops.wal.slot import LOST, SlotFacts
 
 # If the server keeps WAL without limit, this many bytes are a sign that the receiver is gone.
 KEPT_UNLIMITED = 2 << 30
+# What archive_command may leave: the open segment, and the one that it is copying.
+ON_THEIR_WAY = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
         return StreamReading(Standing.UNKNOWN, reason, (Cure(Action.REACH_DATABASE),))
     slot = server.slot
     if slot is None:
-        return _without_slot(objectives, server.behind)
+        return _without_slot(server, objectives)
     standing, reason, cures = _judge_slot(slot, server.keep_limit, server.behind)
     if standing is Standing.MET and _has_died(facts) and not slot.active:
         standing = Standing.AT_RISK
@@ -51,7 +53,11 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
     return StreamReading(standing, f"{reason} {_who(facts)}", cures, server.behind, slot.kept, slot.left)
 
 
-def _without_slot(objectives: Objectives, behind: int | None) -> StreamReading:
+def _without_slot(server: ServerReading, objectives: Objectives) -> StreamReading:
+    behind, segment = server.behind, server.archives_segments_of
+    if segment is not None and behind is not None and behind <= ON_THEIR_WAY * segment:
+        reason = f"The server's archive_command works; the archive lacks {size_words(behind)} of WAL."
+        return StreamReading(Standing.MET, reason, (), behind)
     if objectives.rpo >= DUMPS_ARE_ENOUGH_FROM:
         reason = "WAL is not archived; the RPO does not require it."
         return StreamReading(Standing.MET, reason, (), behind)
@@ -111,7 +117,7 @@ def _has_died(facts: RecoverabilityFacts) -> bool:
 def _who(facts: RecoverabilityFacts) -> str:
     receiver = facts.receiver
     if receiver is None:
-        return "No receiver has run yet."
+        return "No receiver has reported yet."
     if receiver.at_work:
         return f"A receiver is running ({receiver.who})."
     if _has_died(facts):

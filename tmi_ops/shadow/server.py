@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 
 from tmi_ops.error_codes import Code
-from tmi_ops.errors import RecoveryError
+from tmi_ops.errors import RecoveryError, first_line
 from tmi_ops.postgres.connections import connection_parameters
 from tmi_ops.postgres.programs import Programs, run_program
 from tmi_ops.postgres.shelter import PORT, write_access
@@ -126,8 +126,13 @@ class ShadowServer:
             RecoveryError: the promotion failed.
         """
         begun = time.monotonic()
-        with psycopg.connect(**connection_parameters(self.address), autocommit=True) as connection:
-            connection.execute("SELECT pg_promote(false)")
+        try:
+            with psycopg.connect(**connection_parameters(self.address), autocommit=True) as connection:
+                connection.execute("SELECT pg_promote(false)")
+        except psycopg.Error as error:
+            raise RecoveryError(
+                f"The shadow in {self.directory} could not be promoted: {first_line(error)}.", code=Code.SHADOW_FAILED
+            ) from error
         while time.monotonic() - begun < PROMOTED_WITHIN_S and self.ended is None:
             self.log.read()
             seen = self.look()

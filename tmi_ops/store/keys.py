@@ -176,7 +176,7 @@ def rotate_signing_key(
 
     Raises:
         SettingsError: there is no signing key.
-        OpsError: a file could not be written; the old key is still in its place.
+        OpsError: a file could not be written; the message says which keys are where.
     """
     old = trust.signing
     if old is None:
@@ -187,16 +187,27 @@ def rotate_signing_key(
     trusted = after_rotation(trust.trusted, old, new, now, record)
     only_file = Path(words[0]) if len(words) == 1 and Path(words[0]).is_file() else None
     retired = file.with_name(f"{file.name}.retired-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}")
+    successor = file.with_name(f"{file.name}.new")
+    may_have_ended = False
     try:
         write_private(retired, file.read_text())
+        comment = f"secret key of {trust.environment}, made by `tmi-ops keys rotate`"
+        write_private(successor, secret_key_file(new, comment))
         if only_file is not None:
+            may_have_ended = True
             write_durably(only_file, trusted_file_text(trust.environment, trusted).encode(), mode=0o644)
-        write_private(file, secret_key_file(new, f"secret key of {trust.environment}, made by `tmi-ops keys rotate`"))
+        successor.replace(file)
     except OSError as error:
+        what = f"{error.filename or file} could not be written: {error.strerror}."
+        if may_have_ended:
+            raise OpsError(
+                what,
+                detail=f"The old key is still in {file}, the new one in {successor}. {only_file} may already end the old.",
+                hint=f"if {only_file} names the new key: mv {successor} {file}; otherwise rotate again",
+            ) from None
+        successor.unlink(missing_ok=True)
         raise OpsError(
-            f"{error.filename or file} could not be written: {error.strerror}.",
-            detail="The old key is still in place.",
-            hint="make the file writable, then rotate again",
+            what, detail="The old key is still in place.", hint="make the file writable, then rotate again"
         ) from None
     return Rotated(file, retired, trusted, only_file)
 

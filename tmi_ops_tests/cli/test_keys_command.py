@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 import stat
 import subprocess
@@ -14,10 +16,11 @@ from click.testing import CliRunner, Result
 
 from tmi_ops.cli.keys import keys
 from tmi_ops.cli.main import main
+from tmi_ops.errors import OpsError
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.backend import IfAbsent
 from tmi_ops.store.keys import after_rotation, key_facts
-from tmi_ops.store.minisign import new_secret_key
+from tmi_ops.store.minisign import new_secret_key, parse_secret_key
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.signed import read_document, write_once
 from tmi_ops.store.single_put import get_single
@@ -145,6 +148,29 @@ def test_a_key_is_rotated_without_a_store_only_on_a_persons_word(home: Path, mon
     assert "--no-record" in str(refused.exception)
     assert (made / "signing.key").read_text() == before
     assert "is the new key" in run("rotate", "signing", "--yes", "--no-record").output
+
+
+def test_a_rotation_that_cannot_be_finished_loses_neither_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init")
+    made = home / "keys"
+    nowhere = StoreSettings(bucket="b", endpoint_url="http://127.0.0.1:9")
+    reach(monkeypatch, nowhere, made / "signing.key", made / "trusted.keys")
+    before = (made / "signing.key").read_text()
+
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> None:
+        if self.name == "signing.key.new":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    failed = CliRunner().invoke(keys, ["rotate", "signing", "--yes", "--no-record"]).exception
+    assert isinstance(failed, OpsError)
+    assert (made / "signing.key").read_text() == before
+    assert f"mv {made / 'signing.key.new'} {made / 'signing.key'}" in failed.hint
+    successor = parse_secret_key((made / "signing.key.new").read_text(), "here")
+    assert successor.public in {one.key for one in read_trust("staging", None, (str(made / "trusted.keys"),)).trusted}
 
 
 def reach(monkeypatch: pytest.MonkeyPatch, store: StoreSettings, signing: Path, trusted: Path) -> None:

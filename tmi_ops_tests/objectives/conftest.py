@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -23,6 +24,7 @@ from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore, open_store
+from tmi_ops.wal.lease import hold_lease
 from tmi_ops.wal.receiver import StreamOptions, catch_up_wal
 from tmi_ops_tests.physical import make_noise_table, physical_cluster, settings_for
 
@@ -42,6 +44,12 @@ class Told:
 
     def read(self, step: str) -> None:
         self.facts[step] = read_recoverability(self.settings, self.store)
+
+    def read_beside_a_receiver(self, step: str) -> None:
+        server = self.facts["nothing"].server
+        assert server is not None
+        with hold_lease(self.store, server.system_identifier, "tmi_ops", dict, stop=Event(), note=print):
+            self.read(step)
 
 
 def write_something(settings: Settings) -> datetime:
@@ -65,6 +73,7 @@ def told(
         settings = settings_for(cluster.address, own, root / "home")
         told = Told(settings, open_store(own, settings.environment))
         told.read("nothing")
+        told.read_beside_a_receiver("a receiver, but no base")
         make_noise_table(cluster.address, "noise", rows=500)
         told.base = back_up_base(settings, told.store, QUIET)
         told.read("a base")

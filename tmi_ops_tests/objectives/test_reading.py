@@ -28,6 +28,13 @@ def test_an_empty_store_holds_nothing(told: Told) -> None:
     assert facts.server.slot is None
 
 
+def test_a_receiver_is_known_before_there_is_a_base_backup(told: Told) -> None:
+    assert told.facts["nothing"].receiver is None
+    running = told.facts["a receiver, but no base"].receiver
+    assert running is not None
+    assert running.at_work
+
+
 def test_a_base_reaches_to_its_end_and_counts_once_it_is_proven(told: Told) -> None:
     facts = told.facts["a base"]
     assert told.base is not None

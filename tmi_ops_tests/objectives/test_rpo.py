@@ -47,7 +47,7 @@ CASES = {
         PRODUCTION,
         Standing.AT_RISK,
         Action.CATCH_UP_WAL,
-        "WAL is not archived",
+        "No later WAL is archived",
     ),
     "exactly the RPO": (
         facts(verified=reach(ago(minutes=15)), newest=reach(ago(minutes=15)), receiver=receiver(at_work=False)),

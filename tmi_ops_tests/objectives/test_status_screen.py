@@ -83,7 +83,7 @@ def test_it_keeps_within_the_terminal(status: Status, width: int) -> None:
 def test_what_is_not_met_comes_with_its_reason_and_what_to_type() -> None:
     screen = shown(BEHIND)
     assert "✗ RPO  40 min" in screen
-    assert "WAL is not archived." in " ".join(screen.split())
+    assert "No later WAL is archived." in " ".join(screen.split())
     assert "→ catch up WAL: tmi-ops wal stream --catch-up" in screen
 
 

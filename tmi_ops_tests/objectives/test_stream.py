@@ -24,6 +24,7 @@ from tmi_ops_tests.objectives.facts import (
 )
 
 IDLE = receiver(at_work=False)
+MIB = 1 << 20
 
 CASES = {
     "in use": (facts(), PRODUCTION, Standing.MET, None, "A receiver is running"),
@@ -54,6 +55,27 @@ CASES = {
         Standing.AT_RISK,
         Action.START_RECEIVER,
         "invalidates the slot",
+    ),
+    "archived by archive_command": (
+        facts(server=server(slot=None, archives_segments_of=16 * MIB, behind=32 * MIB), receiver=None),
+        PRODUCTION,
+        Standing.MET,
+        None,
+        "The server's archive_command works; the archive lacks 33.6 MB of WAL.",
+    ),
+    "archive_command works, but stores elsewhere or too late": (
+        facts(server=server(slot=None, archives_segments_of=16 * MIB, behind=32 * MIB + 1), receiver=None),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "no slot of tmi_ops",
+    ),
+    "archive_command works, and nothing shows where the WAL goes": (
+        facts(server=server(slot=None, archives_segments_of=16 * MIB, behind=None), receiver=None),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "no slot of tmi_ops",
     ),
     "kept without limit": (
         facts(server=server(slot=slot(active=False, kept=9 * GB), keep_limit=None), receiver=IDLE),
