@@ -75,7 +75,7 @@ def _rescue(asked: Asked) -> Took:
     with past_database(settings, store, moment, report) as past:
         restored = time.monotonic()
         with both_sides(past.address, settings.postgres) as sides:
-            plan = plan_rescue(sides, asked.selection, past.words, report)
+            plan = plan_rescue(sides, asked.selection, past.text, report)
             planned = time.monotonic()
             rescued = execute_rescue(sides, plan, report)
             done = time.monotonic()

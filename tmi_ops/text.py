@@ -39,7 +39,7 @@ def _escaped(code: int) -> str:
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def size_words(size: float) -> str:
+def format_size(size: float) -> str:
     """1234567 -> '1.2 MB' (decimal units)."""
     sign, size = ("-", -size) if size < 0 else ("", size)
     for unit in _SIZE_UNITS:
@@ -49,7 +49,7 @@ def size_words(size: float) -> str:
     raise AssertionError
 
 
-def time_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """3725 -> '1 h 2 min'; 14400 -> '4 h'."""
     if round(seconds, 1) < _MINUTE_S:
         return f"{seconds:.1f}".removesuffix(".0") + " s"

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from tmi_ops.cli.moments import to_a_moment
-from tmi_ops.recovery.point_in_time.target import time_words
+from tmi_ops.recovery.point_in_time.target import format_time
 from tmi_ops.settings.moments import read_moment
 
 NOW = datetime(2026, 11, 27, 19, 0, tzinfo=UTC)
@@ -39,7 +39,7 @@ def test_what_names_its_zone_is_that_moment_and_nothing_is_assumed(text: str) ->
 
 @pytest.mark.parametrize("moment", [AT, AT.replace(microsecond=123456)])
 def test_our_own_output_is_read_as_what_it_said(moment: datetime) -> None:
-    assert read_moment(time_words(moment), now=NOW).at == moment
+    assert read_moment(format_time(moment), now=NOW).at == moment
 
 
 def test_a_time_without_a_zone_says_whose_it_was_given() -> None:

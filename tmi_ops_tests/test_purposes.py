@@ -66,4 +66,4 @@ def test_the_documented_table_is_the_declared_one() -> None:
     text = (ROOT / "docs" / "access.md").read_text()
     for purpose, need in PURPOSES.items():
         role = f"`tmi_{need.role}`" if need.role else "an administrator"
-        assert f"| {purpose} | {need.does} | {need.rights.words()} | {role} |" in text
+        assert f"| {purpose} | {need.does} | {need.rights.describe()} | {role} |" in text

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from tmi_ops.text import size_words, time_words
 def test_a_stretch_of_time_is_said_in_two_units_at_most_and_in_one_where_that_says_all(
     seconds: float, words: str
 ) -> None:
-    assert time_words(seconds) == words
+    assert format_duration(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -33,4 +33,4 @@ def test_a_stretch_of_time_is_said_in_two_units_at_most_and_in_one_where_that_sa
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (5e18, "5000.0 PB"), (-2048, "-2.0 kB")],
 )
 def test_a_size_is_said_in_decimal_units(size: float, words: str) -> None:
-    assert size_words(size) == words
+    assert format_size(size) == words

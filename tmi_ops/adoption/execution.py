@@ -165,14 +165,14 @@ class Adoption:
         from tmi_ops.drill.execution import run_drill
         from tmi_ops.drill.planning import prepare_drill
         from tmi_ops.recovery.point_in_time.target import Target
-        from tmi_ops.text import time_words
+        from tmi_ops.text import format_duration
 
         settings, store = self.read(Purpose.BACKUP), self.store()
         evidence = run_drill(settings, store, prepare_drill(settings, store, self.report, target=Target()), self.report)
         drill = evidence.evidence
         if drill.outcome != "passed":
             raise RecoveryError(f"The drill {drill.drill_id} failed.", hint=f"tmi-ops drills {drill.drill_id}")
-        return f"recovered and checked in {time_words(drill.rto_seconds)}"
+        return f"recovered and checked in {format_duration(drill.rto_seconds)}"
 
     def _write_units(self) -> str:
         from tmi_ops.adoption.services import units_for, write_units

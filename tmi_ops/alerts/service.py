@@ -174,7 +174,7 @@ class AlertOutcome:
     trouble: str = ""
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """One line for a log or a run's metadata."""
         if self.trouble:
             return f"the alert could not be handled: {self.trouble}"

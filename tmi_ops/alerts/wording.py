@@ -7,7 +7,7 @@ from datetime import datetime
 
 from tmi_ops.alerts.record import Notice, NoticeKind
 from tmi_ops.command_texts import with_environment
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 _STATUS = "Status: `tmi-ops status`. Open alerts: `tmi-ops alerts`."
 
@@ -30,9 +30,9 @@ def message_of(notice: Notice, environment: str, now: datetime, said: str | None
     """
     alert = notice.alert
     if notice.kind is NoticeKind.RESOLVED:
-        lasted = time_words((notice.at - alert.since).total_seconds())
+        lasted = format_duration((notice.at - alert.since).total_seconds())
         lines = (
-            f"Resolved: {moment_words(notice.at)}, after {lasted}.",
+            f"Resolved: {format_moment(notice.at)}, after {lasted}.",
             f"What helped: {notice.resolution}",
             f"Was at risk: {alert.at_risk}",
             "To do: nothing.",
@@ -42,7 +42,7 @@ def message_of(notice: Notice, environment: str, now: datetime, said: str | None
     how = {NoticeKind.ESCALATED: " (now worse)", NoticeKind.REMINDER: " (reminder)"}.get(notice.kind, "")
     lines = (
         f"At risk: {alert.at_risk}",
-        f"Since: {moment_words(alert.since)} ({time_words((now - alert.since).total_seconds())} ago).",
+        f"Since: {format_moment(alert.since)} ({format_duration((now - alert.since).total_seconds())} ago).",
         f"Done: {alert.done}",
         f"To do: {alert.to_do}",
     )
@@ -55,14 +55,14 @@ def trial_message(environment: str, severity: str, now: datetime, said: str | No
     """The message that `tmi-ops alert test` sends. `said` as in `message_of`."""
     lines = (
         "At risk: nothing. This is a test of alert delivery.",
-        f"Since: {moment_words(now)}.",
+        f"Since: {format_moment(now)}.",
         "Done: this message was sent to every channel that receives this severity.",
         "To do: nothing.",
     )
     return Message(f"[{environment}] TEST of {severity} alerts", _body(lines, "test", said), severity)
 
 
-def moment_words(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 

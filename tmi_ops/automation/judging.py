@@ -17,7 +17,7 @@ from tmi_ops.automation.cron import next_time
 from tmi_ops.automation.facts import AutomationFacts, Instigator, Kind
 from tmi_ops.automation.naming import plain_name
 from tmi_ops.checks.finding import Finding, Severity, advise, worst_first
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 # Daemons report every 30 s; Dagster's own UI calls them dead after 30 min, which is long at night.
 DAEMON_LATE = timedelta(minutes=5)
@@ -58,7 +58,7 @@ def judge_daemon(facts: AutomationFacts) -> Iterator[Finding]:
         return
     late = [one for one in facts.daemons if facts.now - one.reported_at > DAEMON_LATE]
     if len(late) == len(facts.daemons):
-        silent = time_words((facts.now - max(one.reported_at for one in late)).total_seconds())
+        silent = format_duration((facts.now - max(one.reported_at for one in late)).total_seconds())
         what = f"Dagster's daemon has not reported for {silent}: no schedule or sensor will run"
         cause = "it is not running, or cannot write to its database"
         yield Finding(Severity.CRITICAL, "daemon", what, cause, _TO_START)
@@ -68,7 +68,7 @@ def judge_daemon(facts: AutomationFacts) -> Iterator[Finding]:
             again = advise("fix the error, then restart the daemon")
             yield Finding(Severity.CRITICAL, one.name, f"{one.name}: {one.error}", "it runs but fails", again)
     for one in late:
-        silent = time_words((facts.now - one.reported_at).total_seconds())
+        silent = format_duration((facts.now - one.reported_at).total_seconds())
         why = "this daemon thread hangs, or belongs to a feature that was switched off"
         what = f"{one.name} last reported {silent} ago; the other daemon threads are current"
         yield Finding(Severity.WARNING, one.name, what, why, advise("restart the daemon"))
@@ -168,4 +168,4 @@ def _ahead(one: Instigator, now: datetime) -> Finding:
 
 
 def _ago(now: datetime, moment: datetime) -> str:
-    return time_words(max(0.0, (now - moment).total_seconds()))
+    return format_duration(max(0.0, (now - moment).total_seconds()))

@@ -195,7 +195,7 @@ def _writers_did_not_pause(connection: psycopg.Connection[Any]) -> BackupError:
         """
     ).fetchall()
     prepared = prepared_transactions(connection)
-    holders = [*(one.words() for one in prepared), *(row[0] for row in blocking)]
+    holders = [*(one.describe() for one in prepared), *(row[0] for row in blocking)]
     who = f" Oldest now: {', '.join(holders)}." if holders else ""
     return BackupError(
         f"In {ATTEMPTS} attempts, no moment without writers to any table was found within "

@@ -178,7 +178,7 @@ def _never_locked(outcome: _Outcome, holders: list[str], prepared: tuple[Prepare
             hint="try again when the schema change is over",
             transient=True,
         )
-    holders = [*(one.words() for one in prepared), *holders]
+    holders = [*(one.describe() for one in prepared), *holders]
     who = f" Blocked by: {'; '.join(holders)}." if holders else ""
     return BackupError(
         f"A table was locked exclusively for more than {LOCK_TIMEOUT_S} s, so no snapshot could be taken.{who}",

@@ -17,7 +17,7 @@ from tmi_ops.checks.finding import Finding, Severity, advise, worst, worst_first
 from tmi_ops.profile.cache_keys import KeyPurpose
 from tmi_ops.progress import Report
 from tmi_ops.settings import CachePolicy
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 MEMORY_WARNING, MEMORY_CRITICAL = 0.75, 0.90
 SLOW_PING_MS = 100
@@ -84,7 +84,7 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
         yield _found(
             Severity.NOTICE,
             "memory",
-            f"{size_words(server.used_memory)} in use, no maxmemory: it may grow until the host runs out of memory",
+            f"{format_size(server.used_memory)} in use, no maxmemory: it may grow until the host runs out of memory",
             "redis-cli CONFIG SET maxmemory 512mb  # and set it in redis.conf",
         )
     else:
@@ -93,7 +93,7 @@ def _memory(server: CacheServer) -> Iterator[Finding]:
             yield _found(
                 Severity.CRITICAL if share >= MEMORY_CRITICAL else Severity.WARNING,
                 "memory",
-                f"{share:.0%} of maxmemory ({size_words(server.max_memory)}) in use",
+                f"{share:.0%} of maxmemory ({format_size(server.max_memory)}) in use",
                 "raise maxmemory: when it is full, sign-ins and revocations fail",
             )
     no_eviction = f"redis-cli CONFIG SET maxmemory-policy {NO_EVICTION}  # and set it in redis.conf"
@@ -162,7 +162,7 @@ def _keys(census: Census) -> Iterator[Finding]:
 def _lives(count: KeyCount) -> Iterator[Finding]:
     if count.rule.declared is None:
         return
-    limit = time_words(count.rule.declared.longest_life.total_seconds())
+    limit = format_duration(count.rule.declared.longest_life.total_seconds())
     example = f", for example {count.example}" if count.example else ""
     copies = count.rule.declared.purpose is KeyPurpose.COPY
     advice = f"redis-cli EXPIRE <key> {count.rule.declared.longest_life.total_seconds():.0f}  # and find what wrote it"
@@ -175,7 +175,7 @@ def _lives(count: KeyCount) -> Iterator[Finding]:
             advice,
         )
     if count.too_long:
-        longest = time_words(count.longest_ms / 1000)
+        longest = format_duration(count.longest_ms / 1000)
         yield _found(
             Severity.WARNING,
             count.rule.pattern,

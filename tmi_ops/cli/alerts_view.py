@@ -10,11 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 
 from tmi_ops.alerts.record import AlertRecord, Delivery, DeliveryState, Notice
-from tmi_ops.alerts.wording import moment_words
+from tmi_ops.alerts.wording import format_moment
 from tmi_ops.checks.finding import Severity
-from tmi_ops.cli.terminal import age_words
+from tmi_ops.cli.terminal import format_age
 from tmi_ops.settings import Settings
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 _COLOURS = {Severity.NOTICE: "cyan", Severity.WARNING: "yellow", Severity.CRITICAL: "red"}
 _STATES = {
@@ -55,11 +55,11 @@ def show_history(console: Console, record: AlertRecord) -> None:
     else:
         _show_over(console, record)
     for notice in record.notices:
-        console.print(f"\n[bold]{moment_words(notice.at)}  {notice.kind}[/] ({notice.alert.severity})")
+        console.print(f"\n[bold]{format_moment(notice.at)}  {notice.kind}[/] ({notice.alert.severity})")
         if notice.resolution:
             console.print(Padding(f"Resolution: {escape(notice.resolution)}", (0, 0, 0, 2)))
         for delivery in notice.deliveries:
-            console.print(Padding(_delivery_words(delivery), (0, 0, 0, 2)))
+            console.print(Padding(_describe_delivery(delivery), (0, 0, 0, 2)))
         if not notice.deliveries:
             console.print("  no channel receives it")
 
@@ -78,10 +78,10 @@ def _show_open(console: Console, record: AlertRecord) -> None:
     console.print(f"[bold {colour}]{alert.severity.upper()}[/]  [bold]{escape(alert.summary)}[/]  ({alert.key})")
     rows = {
         "at risk": escape(alert.at_risk),
-        "since": f"{moment_words(alert.since)} ({age_words(alert.since)})",
+        "since": f"{format_moment(alert.since)} ({format_age(alert.since)})",
         "done": escape(alert.done),
         "to do": f"[bold]{escape(alert.to_do)}[/]",
-        "notified": _told_words(record),
+        "notified": _describe_notices(record),
     }
     table = Table(show_header=False, box=None, padding=(0, 1), pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
@@ -93,20 +93,20 @@ def _show_open(console: Console, record: AlertRecord) -> None:
 
 def _show_over(console: Console, record: AlertRecord) -> None:
     ended = record.resolved_at or record.seen_at
-    lasted = time_words((ended - record.alert.since).total_seconds())
+    lasted = format_duration((ended - record.alert.since).total_seconds())
     console.print(
-        f"{moment_words(ended)}  {escape(record.alert.summary)} ({record.alert.key}): {record.worst}, lasted {lasted}"
+        f"{format_moment(ended)}  {escape(record.alert.summary)} ({record.alert.key}): {record.worst}, lasted {lasted}"
     )
 
 
-def _told_words(record: AlertRecord) -> str:
+def _describe_notices(record: AlertRecord) -> str:
     last: Notice | None = record.notices[-1] if record.notices else None
     if last is None or not last.deliveries:
         return "[yellow]nobody: no channel receives it[/]"
-    return f"{moment_words(last.at)}\n" + "\n".join(_delivery_words(delivery) for delivery in last.deliveries)
+    return f"{format_moment(last.at)}\n" + "\n".join(_describe_delivery(delivery) for delivery in last.deliveries)
 
 
-def _delivery_words(delivery: Delivery) -> str:
+def _describe_delivery(delivery: Delivery) -> str:
     words = f"{_STATES[delivery.state]}: {escape(delivery.channel)}"
     if delivery.state is DeliveryState.FAILED:
         times = f" after {delivery.attempts} attempts" if delivery.attempts > 1 else ""

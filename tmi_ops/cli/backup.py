@@ -16,7 +16,7 @@ from tmi_ops.backup.dump import LOGICAL_FORMATS, LogicalFormat
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.options import json_option, quiet_option
 from tmi_ops.cli.recovery import show_result
-from tmi_ops.cli.terminal import age_words, err, in_columns, out, size_words, time_words
+from tmi_ops.cli.terminal import err, format_age, format_duration, format_size, in_columns, out
 from tmi_ops.errors import StoreError
 from tmi_ops.settings import Purpose
 from tmi_ops.store.catalogue import CatalogueEntry
@@ -152,7 +152,7 @@ def _show_backup(manifest: Manifest) -> None:
     what = f"{len(manifest.fingerprints)} tables, {rows:,} rows" if manifest.fingerprints else "schema only"
     out.print(
         f"[green]Backed up[/] [bold]{manifest.backup_id}[/]: {manifest.database} ({what}) "
-        f"as {manifest.format}, {size_words(manifest.total_size)} in {time_words(manifest.duration_seconds)}."
+        f"as {manifest.format}, {format_size(manifest.total_size)} in {format_duration(manifest.duration_seconds)}."
     )
     for sentence in manifest.left_behind:
         out.print(f"[yellow]Not in this backup:[/] {escape(sentence)}")
@@ -161,8 +161,8 @@ def _show_backup(manifest: Manifest) -> None:
 def _show_base(manifest: BaseManifest) -> None:
     out.print(
         f"[green]Backed up[/] [bold]{manifest.backup_id}[/]: the whole cluster of {manifest.role} "
-        f"({size_words(manifest.cluster_size)}), {_base_format(manifest)}, {size_words(manifest.total_size)} in "
-        f"{time_words(manifest.duration_seconds)}."
+        f"({format_size(manifest.cluster_size)}), {_base_format(manifest)}, {format_size(manifest.total_size)} in "
+        f"{format_duration(manifest.duration_seconds)}."
     )
     if manifest.full_because:
         out.print(f"[yellow]A full backup instead of an incremental one:[/] {manifest.full_because}.")
@@ -207,7 +207,7 @@ def _backups_table(entries: list[CatalogueEntry]) -> Table:
     left = max(len("verified"), out.width - cell_len(lines[0]) - 2 * _GAP)
     table.add_column("verified", no_wrap=not wide, overflow="fold" if wide else "ellipsis", max_width=left)
     for entry, line in zip(entries, lines[1:], strict=True):
-        table.add_row(Text(line), Text.from_markup(_verification_words(entry)))
+        table.add_row(Text(line), Text.from_markup(_describe_verification(entry)))
     return table
 
 
@@ -217,22 +217,22 @@ def _backup_row(entry: CatalogueEntry, columns: Sequence[str], *, wide: bool) ->
         "format": manifest.format,
         "of": _subject(manifest),
         "PostgreSQL": manifest.server_version,
-        "took": time_words(manifest.duration_seconds),
+        "took": format_duration(manifest.duration_seconds),
     }
-    age = age_words(manifest.taken_at).removesuffix("" if wide else " ago")
-    return manifest.backup_id, age, size_words(manifest.total_size), *(shown[column] for column in columns)
+    age = format_age(manifest.taken_at).removesuffix("" if wide else " ago")
+    return manifest.backup_id, age, format_size(manifest.total_size), *(shown[column] for column in columns)
 
 
 def _subject(manifest: AnyManifest) -> str:
     return WHOLE_CLUSTER if isinstance(manifest, BaseManifest) else manifest.database
 
 
-def _verification_words(entry: CatalogueEntry) -> str:
+def _describe_verification(entry: CatalogueEntry) -> str:
     verification = entry.verification
     if verification is None:
         return "[yellow]no[/]"
     if verification.passed:
         if verification.but_for:
             return f"[green]yes[/], except {len(verification.but_for)}"
-        return f"[green]yes[/], in {time_words(verification.restore_seconds)}"
+        return f"[green]yes[/], in {format_duration(verification.restore_seconds)}"
     return f"[red]FAILED[/]: {escape(next(iter(verification.reasons), 'no reason is recorded'))}"

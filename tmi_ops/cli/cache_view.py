@@ -15,7 +15,7 @@ from tmi_ops.cache.rules import UNKNOWN, Action
 from tmi_ops.cache.server import CacheServer
 from tmi_ops.cli.checks_view import finding_facts, show_findings
 from tmi_ops.cli.terminal import out
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 # On a narrower terminal the table has no explanations.
 _WIDE = 100
@@ -25,7 +25,7 @@ _ACTION_STYLES = {Action.DROP: "red", Action.KEEP: "green"}
 def show_check(seen: CacheCheck) -> None:
     """The server, the keys as a table, then the findings."""
     server = seen.server
-    out.say(Text(f"{seen.address}: {server.name} {server.version}, up {time_words(server.uptime_s)}"))
+    out.say(Text(f"{seen.address}: {server.name} {server.version}, up {format_duration(server.uptime_s)}"))
     for name, value in _server_lines(server):
         out.say(Text(f"  {name:<12}{value}"))
     out.print()
@@ -90,12 +90,12 @@ def plan_facts(plan: Reconciliation, done: Reconciled | None) -> dict[str, Any]:
 
 
 def _server_lines(server: CacheServer) -> list[tuple[str, str]]:
-    limit = f"of {size_words(server.max_memory)}" if server.max_memory else "without a limit"
+    limit = f"of {format_size(server.max_memory)}" if server.max_memory else "without a limit"
     kept = {True: "append-only file" if server.append_only else "snapshots", False: "off", None: "unknown"}
     ratio = "nothing read yet" if server.hit_ratio is None else f"{server.hit_ratio:.1%} hits"
     return [
         ("answers in", f"{server.ping_ms:.1f} ms, {server.clients} clients"),
-        ("memory", f"{size_words(server.used_memory)} {limit}, {server.eviction_policy}, {server.evicted:,} evicted"),
+        ("memory", f"{format_size(server.used_memory)} {limit}, {server.eviction_policy}, {server.evicted:,} evicted"),
         ("persistence", kept[server.persists]),
         ("reads", ratio),
     ]
@@ -124,8 +124,8 @@ def _show_census(seen: CacheCheck) -> None:
 
 def _census_row(count: KeyCount) -> tuple[Text | str, ...]:
     declared = count.rule.declared
-    longest = time_words(round(count.longest_ms / 1000)) if count.longest_ms else "-"
-    allowed = f" / {time_words(declared.longest_life.total_seconds())}" if declared else ""
+    longest = format_duration(round(count.longest_ms / 1000)) if count.longest_ms else "-"
+    allowed = f" / {format_duration(declared.longest_life.total_seconds())}" if declared else ""
     return (
         f"{count.keys:,}",
         Text(f"{count.for_ever:,}" if count.for_ever else "", style="yellow"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from tmi_ops.cli.environment import open_environment
-from tmi_ops.cli.terminal import out, size_words
+from tmi_ops.cli.terminal import format_size, out
 
 
 @click.group()
@@ -26,9 +26,9 @@ def rebuild() -> int:
     _, store = open_environment()
     view = rebuild_catalogue(store)
     size = sum(document.size for document in view.documents.values())
-    out.print(f"Catalogue: {len(view.committed)} backups, {len(view.documents)} documents, {size_words(size)}.")
+    out.print(f"Catalogue: {len(view.committed)} backups, {len(view.documents)} documents, {format_size(size)}.")
     for cluster in list_clusters(store):
         archive = list_wal(store, cluster, whole=True)
         count = sum(map(len, archive.segments.values()))
-        out.print(f"WAL of {cluster}: {count:,} segments, {size_words(archive.size)}.")
+        out.print(f"WAL of {cluster}: {count:,} segments, {format_size(archive.size)}.")
     return 0

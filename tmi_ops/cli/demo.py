@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tmi_ops.cli.environment import reporting
 from tmi_ops.cli.printed_commands import NAME, program_name
-from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.cli.terminal import format_duration, format_size, out
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import OpsError, StackError
 from tmi_ops.progress import Report
@@ -177,19 +177,20 @@ def _show(
     table.add_column(overflow="fold")
     rows = {
         "backed up": f"{manifest.database}: {len(manifest.fingerprints)} tables, {verification.rows:,} rows, "
-        f"{size_words(manifest.database_size)}",
-        "into": f"{settings.store.describe()} as {manifest.backup_id} ({size_words(manifest.total_size)}, "
-        f"{time_words(manifest.duration_seconds)})",
+        f"{format_size(manifest.database_size)}",
+        "into": f"{settings.store.describe()} as {manifest.backup_id} ({format_size(manifest.total_size)}, "
+        f"{format_duration(manifest.duration_seconds)})",
         "verified by": f"a restore into an empty PostgreSQL {verification.server_version}: every object's SHA-256, "
         "every table's rows, every definition"
         if verified
         else "NOT VERIFIED: " + "; ".join(verification.reasons),
-        "restore time": f"{time_words(verification.restore_seconds)} measured; objective (RTO) "
-        f"{time_words(settings.objectives.rto.total_seconds())}",
-        "accident": _accident_words(accident),
-        "cost": f"RPO {time_words(accident.behind)} (objective "
-        f"{time_words(settings.objectives.rpo.total_seconds())}), RTO {time_words(sum(accident.phases.values()))}: "
-        + ", ".join(f"{phase} {time_words(spent)}" for phase, spent in accident.phases.items()),
+        "restore time": f"{format_duration(verification.restore_seconds)} measured; objective (RTO) "
+        f"{format_duration(settings.objectives.rto.total_seconds())}",
+        "accident": _describe_accident(accident),
+        "cost": f"RPO {format_duration(accident.behind)} (objective "
+        f"{format_duration(settings.objectives.rpo.total_seconds())}), "
+        f"RTO {format_duration(sum(accident.phases.values()))}: "
+        + ", ".join(f"{phase} {format_duration(spent)}" for phase, spent in accident.phases.items()),
         "Dagster UI": f"{ui_url}/asset-groups",
         "Dagster run": run_url,
     }
@@ -211,10 +212,10 @@ def _show(
         out.print(f"   {name} {words:<20} [dim]{purpose}[/]".rstrip(), soft_wrap=True)
     if name != NAME:
         out.print(f"   [dim]`make install` puts {NAME} on PATH[/]", soft_wrap=True)
-    out.rule(f"total {time_words(seconds)}")
+    out.rule(f"total {format_duration(seconds)}")
 
 
-def _accident_words(accident: Accident) -> str:
+def _describe_accident(accident: Accident) -> str:
     fewest, most = accident.expected
     recovered = f"{accident.rows_recovered:,} rows recovered, "
     if accident.is_undone:

@@ -15,7 +15,7 @@ from tmi_ops.cli.checks_view import show_result
 from tmi_ops.cli.environment import libraries_of_copies, logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.options import html_option, json_option, quiet_option
-from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.cli.terminal import format_age, format_duration, format_size, out
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def drill(
     with reporting(quiet) as report:
         plan = prepare_drill(settings, store, report, target=target, seed=seed)
         if not as_json:
-            report.note(_plan_words(plan))
+            report.note(_describe_plan(plan))
             if loaded := libraries_of_copies(settings):
                 report.note(loaded)
         done = run_drill(settings, store, plan, report)
@@ -129,11 +129,11 @@ def _show_one(evidence: Evidence, html: Path | None, *, as_json: bool) -> int:
     return 0
 
 
-def _plan_words(plan: DrillPlan) -> str:
+def _describe_plan(plan: DrillPlan) -> str:
     base = plan.recovery.base
     return (
-        f"Drill: recover to {plan.target.words}, {plan.target.chosen}, from {base.backup_id} "
-        f"({age_words(base.consistent_at)}) plus up to {size_words(plan.recovery.wal.size)} of WAL."
+        f"Drill: recover to {plan.target.text}, {plan.target.chosen}, from {base.backup_id} "
+        f"({format_age(base.consistent_at)}) plus up to {format_size(plan.recovery.wal.size)} of WAL."
     )
 
 
@@ -145,11 +145,11 @@ def _table(found: list[Evidence]) -> Table:
     for one in found:
         table.add_row(
             one.drill_id,
-            age_words(one.started_at),
+            format_age(one.started_at),
             f"[{_COLOURS[one.outcome]}]{one.outcome}[/]",
-            time_words(one.rto_seconds),
-            time_words(one.rpo_seconds),
-            escape(one.target.words),
+            format_duration(one.rto_seconds),
+            format_duration(one.rpo_seconds),
+            escape(one.target.text),
         )
     return table
 
@@ -158,12 +158,12 @@ def _show(evidence: Evidence) -> None:
     colour = _COLOURS[evidence.outcome]
     out.print(
         f"[bold {colour}]{evidence.outcome.upper()}[/] [bold]{evidence.drill_id}[/]: {escape(evidence.database)} of "
-        f"{evidence.environment} recovered to {escape(evidence.target.words)}, {evidence.target.chosen}."
+        f"{evidence.environment} recovered to {escape(evidence.target.text)}, {evidence.target.chosen}."
     )
     for check in evidence.checks:
         show_result(Result(check.name, check.title, "", check.answer), advice="all")
-    phases = ", ".join(f"{phase} {time_words(spent)}" for phase, spent in evidence.phases.items())
-    out.print(f"Time: {phases}; total [bold]{time_words(evidence.rto_seconds)}[/].")
+    phases = ", ".join(f"{phase} {format_duration(spent)}" for phase, spent in evidence.phases.items())
+    out.print(f"Time: {phases}; total [bold]{format_duration(evidence.rto_seconds)}[/].")
     if evidence.copy_ is not None and evidence.copy_.rows:
         rows = evidence.copy_.rows
-        out.print(f"Rows: {sum(rows.values()):,} in {len(rows)} tables; {size_words(evidence.copy_.restored_size)}.")
+        out.print(f"Rows: {sum(rows.values()):,} in {len(rows)} tables; {format_size(evidence.copy_.restored_size)}.")

@@ -38,7 +38,7 @@ def logs_in_for(purpose: Purpose) -> Callable[[click.Command], click.Command]:
         need = purpose.need
         others = [need.falls_back.user_variable] if need.falls_back else []
         names = " or else ".join([purpose.user_variable, *others, "POSTGRES_USER"])
-        command.epilog = f"Connects to PostgreSQL as {names}. Required rights ({purpose}): {need.rights.words()}."
+        command.epilog = f"Connects to PostgreSQL as {names}. Required rights ({purpose}): {need.rights.describe()}."
         return command
 
     return say

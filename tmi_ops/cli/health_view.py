@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tmi_ops.checks.finding import Outcome
 from tmi_ops.cli.checks_view import MARKS, result_facts, show_result
-from tmi_ops.cli.terminal import age_words, first_of, out
+from tmi_ops.cli.terminal import first_of, format_age, out
 from tmi_ops.health.answer import PROBE_OUTCOMES, Row
 from tmi_ops.health.examine import Examined, HealthReport
 from tmi_ops.health.probe import Area
@@ -101,7 +101,7 @@ def _close(report: HealthReport, *, tables: bool) -> None:
         out.print("  This is the first reading; the next one shows rates and growth.")
     else:
         restarted = "; the server has been restarted since then" if report.restarted else ""
-        out.print(f"  Rates are measured since the last reading, {age_words(report.since)}{restarted}.")
+        out.print(f"  Rates are measured since the last reading, {format_age(report.since)}{restarted}.")
     if report.kept_in is None:
         out.print("  [yellow]This reading could not be saved[/], so the next run will not show rates either.")
     if not tables and any(result.answer.advice for result in report.results if result.outcome is not Outcome.OK):

@@ -33,7 +33,7 @@ def heartbeat(every: float | None, quiet: bool) -> int:
 
     postgres = load_settings(purpose=Purpose.HEARTBEAT).postgres
     if every is None:
-        out.print(f"Written: {beat(postgres).words()}, chained to the one before by its hash.")
+        out.print(f"Written: {beat(postgres).describe()}, chained to the one before by its hash.")
         return 0
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from tmi_ops.cli.environment import open_environment
 from tmi_ops.cli.options import json_option
-from tmi_ops.cli.terminal import age_words, out
+from tmi_ops.cli.terminal import format_age, out
 
 
 @click.command()
@@ -57,5 +57,5 @@ def holds(as_json: bool) -> int:
     if not found:
         out.print("No backup is on hold.")
     for one in found:
-        out.say(f"{one.backup_id}  {age_words(one.since)}: {escape(one.reason)}")
+        out.say(f"{one.backup_id}  {format_age(one.since)}: {escape(one.reason)}")
     return 0

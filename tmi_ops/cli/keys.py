@@ -92,7 +92,7 @@ def rotate(which: str, record: bool, yes: bool) -> int:
     """Create a new key and retire the old one. What the old one signed or encrypted remains valid."""
     from tmi_ops.errors import SettingsError
     from tmi_ops.store.keys import add_age_identity, rotate_signing_key
-    from tmi_ops.store.trust import read_trust, trusted_word
+    from tmi_ops.store.trust import read_trust, trusted_entry
 
     if not yes:
         click.confirm("Replace the key?", abort=True)
@@ -117,7 +117,7 @@ def rotate(which: str, record: bool, yes: bool) -> int:
         trust = read_trust(settings.environment, store.signing_key_file, store.trusted_keys)
         signed = _recorded(trust) if record and trust.is_pinned and trust.signing else None
         done = rotate_signing_key(store.signing_key_file, trust, store.trusted_keys, datetime.now(UTC), signed)
-        words = [trusted_word(one) for one in done.trusted]
+        words = [trusted_entry(one) for one in done.trusted]
         where = f"every other host ({done.trusted_file} here has it already)" if done.trusted_file else "every host"
         lines = [
             f"{done.file} is the new key; {done.retired_file} is the old one, which signs nothing any more.",

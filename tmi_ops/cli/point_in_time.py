@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tmi_ops.cli.environment import libraries_of_copies, open_environment, reporting
-from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.cli.terminal import format_age, format_duration, format_size, out
 
 if TYPE_CHECKING:
     from tmi_ops.recovery.point_in_time.destination import Destination
@@ -104,12 +104,12 @@ def _show_plan(plan: RecoveryPlan, destination: Destination, needed: int, *, pau
     base = plan.base
     out.print(
         f"Restore the whole cluster {base.system_identifier} (PostgreSQL {base.server_version}) to "
-        f"[bold]{escape(_target_words(plan))}[/], into [bold]{escape(str(destination.directory))}[/]:"
+        f"[bold]{escape(_describe_target(plan))}[/], into [bold]{escape(str(destination.directory))}[/]:"
     )
     steps = [
-        f"fetch {_chain_words(plan)}: {size_words(plan.fetched_size)} in the store",
+        f"fetch {_describe_chain(plan)}: {format_size(plan.fetched_size)} in the store",
         f"{'combine them and compare' if len(plan.chain) > 1 else 'compare'} every file with the manifest",
-        f"replay up to {size_words(plan.wal.size)} of WAL from {base.start_lsn} on timeline "
+        f"replay up to {format_size(plan.wal.size)} of WAL from {base.start_lsn} on timeline "
         f"{' to '.join(str(one) for one in plan.line.timelines if one >= base.timeline)}"
         + (f", to its end at {format_lsn(plan.wal.end)}" if plan.to_the_end else ""),
         "check that the target was reached, then "
@@ -124,30 +124,30 @@ def _show_plan(plan: RecoveryPlan, destination: Destination, needed: int, *, pau
         out.print(f"  Tablespace {item.oid} (at the source: {escape(item.location)}) {where}.")
     for old in sorted(destination.created_later(base)):
         out.print(f"  Replay may create a tablespace at {escape(old)}.")
-    out.print(f"Needs {size_words(needed)} of disk space. Does not touch any running server or anything in the store.")
+    out.print(f"Needs {format_size(needed)} of disk space. Does not touch any running server or anything in the store.")
     for note in plan.notes:
         out.print(f"[yellow]Note:[/] {escape(note)}")
 
 
-def _target_words(plan: RecoveryPlan) -> str:
+def _describe_target(plan: RecoveryPlan) -> str:
     from tmi_ops.postgres.wal_files import format_lsn
 
     target = plan.target
     if target.time is not None:
         local = target.time.astimezone()
         here = "" if local.utcoffset() == UTC.utcoffset(None) else f", {local:%H:%M:%S %Z} local time"
-        return f"{target.words()} ({age_words(target.time)}{here})"
+        return f"{target.describe()} ({format_age(target.time)}{here})"
     if target.name is not None and plan.stop_lsn is not None:
-        return f"{target.words()} (LSN {format_lsn(plan.stop_lsn)})"
-    return target.words()
+        return f"{target.describe()} (LSN {format_lsn(plan.stop_lsn)})"
+    return target.describe()
 
 
-def _chain_words(plan: RecoveryPlan) -> str:
+def _describe_chain(plan: RecoveryPlan) -> str:
     base, full = plan.base, plan.chain[0]
     words = f"base backup {full.backup_id}"
     if len(plan.chain) > 1:
         words += f" and {_count(len(plan.chain) - 1, 'incremental')} on it, up to {base.backup_id}"
-    return f"{words} ({age_words(base.consistent_at)})"
+    return f"{words} ({format_age(base.consistent_at)})"
 
 
 def _count(number: int, what: str) -> str:
@@ -157,9 +157,9 @@ def _count(number: int, what: str) -> str:
 def _show_recovered(recovered: Recovered, planned: float, pg_ctl: Path) -> None:
     from tmi_ops.postgres.wal_files import format_lsn
     from tmi_ops.recovery.point_in_time.execution import PLAN
-    from tmi_ops.recovery.point_in_time.target import time_words as moment_words
+    from tmi_ops.recovery.point_in_time.target import format_time
 
-    committed = moment_words(recovered.last_commit_at) if recovered.last_commit_at else "that of the base backup"
+    committed = format_time(recovered.last_commit_at) if recovered.last_commit_at else "that of the base backup"
     out.print(
         f"[green]Restored[/] [bold]{escape(str(recovered.directory))}[/] to LSN {format_lsn(recovered.lsn)} "
         f"on timeline {recovered.timeline}. Last committed transaction: {committed}."
@@ -173,14 +173,14 @@ def _show_recovered(recovered: Recovered, planned: float, pg_ctl: Path) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     phases = {PLAN: planned, **recovered.phases}
     for phase, seconds in phases.items():
-        table.add_row(phase, time_words(seconds))
-    table.add_row("[bold]total[/]", f"[bold]{time_words(sum(phases.values()))}[/]")
+        table.add_row(phase, format_duration(seconds))
+    table.add_row("[bold]total[/]", f"[bold]{format_duration(sum(phases.values()))}[/]")
     out.print(table)
-    for line in (*_set_aside_words(recovered), *_way_on(recovered, pg_ctl)):
+    for line in (*_describe_set_aside(recovered), *_way_on(recovered, pg_ctl)):
         out.print(escape(line), soft_wrap=True)
 
 
-def _set_aside_words(recovered: Recovered) -> Iterator[str]:
+def _describe_set_aside(recovered: Recovered) -> Iterator[str]:
     from tmi_ops.recovery.point_in_time.restored_settings import SET_ASIDE_CONF
 
     if recovered.set_aside:
@@ -188,7 +188,7 @@ def _set_aside_words(recovered: Recovered) -> Iterator[str]:
             "Settings overridden in postgresql.auto.conf, so that the copy starts, does not wait for standbys and does "
             "not archive:"
         )
-        yield from (f"  {one.words()}" for one in recovered.set_aside)
+        yield from (f"  {one.describe()}" for one in recovered.set_aside)
         if any(one.before for one in recovered.set_aside):
             yield f"The source's values: {recovered.directory / SET_ASIDE_CONF}"
     if recovered.amiss:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from tmi_ops.cli.environment import open_environment, reporting
 from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import dry_run_option, json_option, quiet_option, yes_option
-from tmi_ops.cli.terminal import age_words, out, size_words
+from tmi_ops.cli.terminal import format_age, format_size, out
 
 if TYPE_CHECKING:
     from tmi_ops.retention.execution import RetentionResult
@@ -83,26 +83,26 @@ def prune(dry_run: bool, yes: bool, as_json: bool, quiet: bool) -> int:
 def _show_plan(plan: RetentionPlan) -> None:
     out.print(f"Policy: {plan.policy.describe()}.")
     for decision in plan.kept:
-        out.say(f"[green]keep[/]    {_backup_words(decision)}")
+        out.say(f"[green]keep[/]    {_describe_backup(decision)}")
     for decision in plan.removed:
-        out.say(f"[red]remove[/]  {_backup_words(decision)}")
+        out.say(f"[red]remove[/]  {_describe_backup(decision)}")
     for half in plan.half_made:
         out.say(
-            f"[red]remove[/]  {half.backup_id}  {size_words(half.size)}: incomplete, last written "
-            f"{age_words(half.touched_at)}"
+            f"[red]remove[/]  {half.backup_id}  {format_size(half.size)}: incomplete, last written "
+            f"{format_age(half.touched_at)}"
         )
     for upload in plan.uploads:
         out.say(f"[red]remove[/]  the unfinished upload of {escape(upload.key)}")
     for wal in plan.wal:
         out.say(
-            f"WAL of cluster {wal.system_identifier}: keep {wal.kept} files ({size_words(wal.kept_size)}): "
+            f"WAL of cluster {wal.system_identifier}: keep {wal.kept} files ({format_size(wal.kept_size)}): "
             f"{escape('; '.join(wal.reasons)) or 'stored within the recovery window'}. "
-            f"Remove {len(wal.removed)} ({size_words(wal.removed_size)})."
+            f"Remove {len(wal.removed)} ({format_size(wal.removed_size)})."
         )
     if plan.removes_nothing:
-        out.print(f"Nothing to remove. {size_words(plan.kept_size)} are kept.")
+        out.print(f"Nothing to remove. {format_size(plan.kept_size)} are kept.")
     else:
-        out.print(f"{plan.describe()}. Frees {size_words(plan.freed)}, keeps {size_words(plan.kept_size)}.")
+        out.print(f"{plan.describe()}. Frees {format_size(plan.freed)}, keeps {format_size(plan.kept_size)}.")
 
 
 def _show_rights(rights: Sequence[KeyRight]) -> None:
@@ -120,10 +120,10 @@ def _rights_facts(rights: Sequence[KeyRight]) -> dict[str, Any]:
     return {"rights": {"store_keys": keys, "database_role": None}}
 
 
-def _backup_words(decision: Decision) -> str:
+def _describe_backup(decision: Decision) -> str:
     backup = decision.backup
     return (
-        f"{backup.backup_id}  {age_words(backup.taken_at)}, {size_words(backup.size)}, "
+        f"{backup.backup_id}  {format_age(backup.taken_at)}, {format_size(backup.size)}, "
         f"{_VERIFICATIONS[backup.verification]}: {escape('; '.join(decision.reasons))}"
     )
 
@@ -133,7 +133,7 @@ def _show_result(result: RetentionResult) -> None:
         out.say(f"[yellow]kept[/]    {escape(spared.what)}: {escape(spared.because)}")
     out.print(
         f"[green]Removed[/] {result.backups} backups, {result.wal_files} WAL files, {result.half_made} incomplete "
-        f"backups and {result.uploads} unfinished uploads: {size_words(result.freed)}."
+        f"backups and {result.uploads} unfinished uploads: {format_size(result.freed)}."
     )
 
 

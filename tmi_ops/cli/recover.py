@@ -20,9 +20,9 @@ from tmi_ops.cli.recover_find import find
 from tmi_ops.cli.recover_rows import rows
 from tmi_ops.cli.recover_view import go_on, show_interruption, show_plan, show_run
 from tmi_ops.cli.streams import through_hangups
-from tmi_ops.cli.terminal import age_words, out
+from tmi_ops.cli.terminal import format_age, out
 from tmi_ops.settings import Purpose
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.journal import Journal
@@ -137,10 +137,10 @@ def list_(as_json: bool) -> int:
         state = _state(run, settings)
         table.add_row(
             run.run_id,
-            age_words(run.started_at),
+            format_age(run.started_at),
             f"[{_COLOURS[state]}]{shown(state)}[/]",
             f"{len(run.done)} of {len(run.plan.steps)}",
-            time_words((run.ended_at - run.started_at).total_seconds()),
+            format_duration((run.ended_at - run.started_at).total_seconds()),
         )
     out.print(table)
     if len(runs) > _SHOWN:

@@ -29,7 +29,7 @@ def code(job: str, plan: str) -> int:
     settings, now = load_settings(), datetime.now(UTC)
     found = looked_at(settings.home, settings.environment, job, plan, now)
     err.print(f"{job} in {settings.environment}, plan {found.name}:", style="bold")
-    for line in found.words:
+    for line in found.texts:
         err.print(f"  {escape(line)}", soft_wrap=True)
     click.echo(new_code(settings.home, found, now))
     return 0

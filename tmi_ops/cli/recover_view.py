@@ -11,7 +11,7 @@ from rich.table import Table
 from tmi_ops.cli.environment import reporting
 from tmi_ops.cli.streams import through_hangups
 from tmi_ops.cli.terminal import TerminalReport, err, out
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.runbooks.execution import Actions, Confirm
@@ -184,19 +184,20 @@ def show_run(journal: Journal, settings: Settings, store: ObjectStore) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2))
     for step in journal.plan.steps:
         attempt = journal.last(step.name)
-        outcome, took = (attempt.outcome, time_words(evidence.phases[step.name])) if attempt else ("", "")
+        outcome, took = (attempt.outcome, format_duration(evidence.phases[step.name])) if attempt else ("", "")
         table.add_row(f"[{_OUTCOMES[outcome]}]{shown(outcome) or 'not started'}[/]", step.name, took, _said(attempt))
     out.print(table)
     if journal.answers:
         out.print("Checks:")
         out.print(_answers(journal))
-    objective = f"the RTO is {time_words(evidence.rto_objective_seconds)}"
+    objective = f"the RTO is {format_duration(evidence.rto_objective_seconds)}"
     met = ": [green]met[/]" if evidence.rto_met else (": [red]missed[/]" if evidence.outcome == "recovered" else "")
     for answer in journal.answers:
         if answer.outcome == "failed":
             out.print(f"[bold red]{escape(answer.title)}: failed.[/] {escape(answer.detail)}")
     out.print(
-        f"Total time [bold]{time_words(evidence.rto_seconds)}[/], including planning and questions; {objective}{met}."
+        f"Total time [bold]{format_duration(evidence.rto_seconds)}[/], including planning and questions; "
+        f"{objective}{met}."
     )
     if evidence.outcome == "recovered" and journal.left:
         out.print("[bold]Left to do:[/]")

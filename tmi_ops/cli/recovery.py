@@ -14,7 +14,7 @@ from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.options import backup_option, cluster_option, dry_run_option, json_option, quiet_option, yes_option
 from tmi_ops.cli.point_in_time import PointInTime, restore_point_in_time, tablespace_mapping
-from tmi_ops.cli.terminal import age_words, out, size_words, time_words
+from tmi_ops.cli.terminal import format_age, format_duration, format_size, out
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -211,8 +211,10 @@ def show_result(result: VerifyResult) -> int:
             out.print(f"  - {reason}")
     table = Table(show_header=False, box=None, padding=(0, 2))
     for phase, seconds in verification.phases.items():
-        table.add_row(phase, time_words(seconds))
-    table.add_row("[bold]restore time[/]", f"[bold]{time_words(verification.restore_seconds)}[/] (fetch + restore)")
+        table.add_row(phase, format_duration(seconds))
+    table.add_row(
+        "[bold]restore time[/]", f"[bold]{format_duration(verification.restore_seconds)}[/] (fetch + restore)"
+    )
     out.print(table)
     if result.validation is not None and not result.validation.ok:
         errors = [finding for finding in result.validation.findings if finding.level == "ERROR"]
@@ -225,8 +227,8 @@ def show_result(result: VerifyResult) -> int:
 def _show_plan(plan: RestorePlan) -> None:
     manifest = plan.manifest
     out.print(
-        f"Restore [bold]{manifest.backup_id}[/] of {manifest.database}, taken {age_words(manifest.snapshot_at)} "
-        f"({manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}), {size_words(manifest.total_size)}, on {plan.server}:"
+        f"Restore [bold]{manifest.backup_id}[/] of {manifest.database}, taken {format_age(manifest.snapshot_at)} "
+        f"({manifest.snapshot_at:%Y-%m-%d %H:%M:%S %Z}), {format_size(manifest.total_size)}, on {plan.server}:"
     )
     out.print(f"  1. fetch and check every object, restore into {plan.working_name}, compare every table")
     if plan.replaces:

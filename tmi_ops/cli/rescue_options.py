@@ -84,4 +84,4 @@ def opened(settings: Settings, store: ObjectStore, wanted: Moment, *, quiet: boo
         sides = stack.enter_context(
             both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties)
         )
-        yield sides, past.words
+        yield sides, past.text

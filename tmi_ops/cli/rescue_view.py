@@ -63,7 +63,7 @@ def show_barriers(barriers: Iterable[Barrier]) -> None:
 def show_plan(plan: RescuePlan, *, notes: bool) -> None:
     """What would be done per table, and what blocks it; notes only if no runbook shows them next."""
     out.print(f"Restore into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
-    out.print(f"  {escape(plan.selection.words())}")
+    out.print(f"  {escape(plan.selection.describe())}")
     shown = [one for one in plan.tables if one.written or one.keep or one.leave or one.as_it_was or one.gone]
     table = _table("table", ">insert", ">update", ">keep", ">skip", ">unchanged")
     for one in shown:
@@ -100,7 +100,7 @@ def show_columns_plan(plan: ColumnsPlan, rows: Iterable[Valued], *, notes: bool)
     """What rows get, some of the rows, what else is restored, and the statements; notes only if no runbook shows them
     next."""
     out.print(f"Restore into [bold]{escape(plan.database)}[/], as of {escape(plan.past)}:")
-    out.print(f"  {escape(plan.selection.words())}")
+    out.print(f"  {escape(plan.selection.describe())}")
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
     table.add_column()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tmi_ops.checks.finding import Outcome
 from tmi_ops.cli.checks_view import FINDINGS_SHOWN, MARKS, SEVERITY_MARKS, show_findings
-from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.cli.terminal import format_duration, format_size, out
 from tmi_ops.schema.findings import SEVERITIES
 from tmi_ops.schema.models import Base
 from tmi_ops.schema.rules import LEVELS, Level, Rule
@@ -30,7 +30,7 @@ def show_validation(validation: Validation, *, verbose: bool, after_migration: b
         after_migration: leave out the tables and mere information.
     """
     if not after_migration:
-        size = size_words(validation.database_size)
+        size = format_size(validation.database_size)
         out.print(
             f"[green]✓[/] connected to {escape(validation.address)}: PostgreSQL {validation.server_version}, {size}",
             soft_wrap=True,
@@ -47,7 +47,7 @@ def show_validation(validation: Validation, *, verbose: bool, after_migration: b
 
 def show_result(result: MigrationResult) -> None:
     """What a migration did, and what it could not do."""
-    took = time_words(result.seconds)
+    took = format_duration(result.seconds)
     if not result.operations:
         out.print(f"[green]✓[/] nothing to do (checked in {took})")
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from tmi_ops.cli.terminal import out, time_words
+from tmi_ops.cli.terminal import format_duration, out
 from tmi_ops.settings import Purpose, Settings, StoreSettings, env_file_names, load_settings, read_source
 
 
@@ -22,8 +22,8 @@ def settings() -> None:
         "store": store.describe() if store.is_configured else "not configured: set TMI_OPS_S3_BUCKET",
         "encryption": f"age, {len(store.age_recipients)} recipient(s)" if store.age_recipients else "off",
         "signatures": _signatures(store),
-        "RPO objective": time_words(current.objectives.rpo.total_seconds()),
-        "RTO objective": time_words(current.objectives.rto.total_seconds()),
+        "RPO objective": format_duration(current.objectives.rpo.total_seconds()),
+        "RTO objective": format_duration(current.objectives.rto.total_seconds()),
         "retention": current.retention.describe(),
         "alerts": current.alerts.describe(),
         "external monitor": "on" if current.alerts.heartbeat_url is not None else "off: set TMI_OPS_HEARTBEAT_URL",

@@ -14,7 +14,7 @@ from tmi_ops.cli.options import cluster_option, data_directory_option, json_opti
 from tmi_ops.cli.recover_options import of_a_run, of_a_server, serve_request
 from tmi_ops.cli.recover_view import run_plan
 from tmi_ops.cli.shadow_view import show_report
-from tmi_ops.cli.terminal import err, out, time_words
+from tmi_ops.cli.terminal import err, format_duration, out
 from tmi_ops.cli.travel import duration
 from tmi_ops.cli.wal_stream import stop_on_signals
 from tmi_ops.settings import Purpose
@@ -138,7 +138,9 @@ def drill(quiet: bool) -> int:
     with reporting(quiet) as report:
         practised = practise(settings, report)
     took = practised.practice
-    out.print(f"Promoted in [bold]{time_words(took.promote_s)}[/]; first query after {time_words(took.answered_s)}.")
+    out.print(
+        f"Promoted in [bold]{format_duration(took.promote_s)}[/]; first query after {format_duration(took.answered_s)}."
+    )
     out.print(f"Heartbeat chain: {escape(practised.heartbeat.seen)}")
     return 1 if practised.heartbeat.outcome in (Outcome.WARNING, Outcome.CRITICAL) else 0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from tmi_ops.cli.terminal import out, size_words, time_words
+from tmi_ops.cli.terminal import format_duration, format_size, out
 from tmi_ops.drill.evidence import TITLES
 
 if TYPE_CHECKING:
@@ -23,18 +23,18 @@ def show_report(settings: Settings, known: KnownReport) -> None:
     from tmi_ops.shadow.reading import reachable_here
 
     report = known.report
-    ago = time_words(known.age.total_seconds())
+    ago = format_duration(known.age.total_seconds())
     if known.is_stale and report.state != "ended":
         out.print(f"Shadow    {report.name} on {report.host}: [red]no report for {ago}[/], so its state is unknown")
     else:
         colour = _COLOURS[report.state]
         out.print(f"Shadow    {report.name} on {report.host}: [{colour}]{report.state}[/], reported {ago} ago")
     if report.verified_to is not None:
-        since = time_words(max(0.0, (datetime.now(UTC) - report.verified_to).total_seconds()))
-        late = f" (delay {time_words(report.delay_s)})" if report.delay_s else ""
+        since = format_duration(max(0.0, (datetime.now(UTC) - report.verified_to).total_seconds()))
+        late = f" (delay {format_duration(report.delay_s)})" if report.delay_s else ""
         out.print(f"Verified  up to {report.verified_to:%Y-%m-%d %H:%M:%S} UTC, {since} ago{late}")
     if report.replayed_lsn is not None:
-        behind = f", {size_words(report.behind)} behind the archive" if report.behind else ""
+        behind = f", {format_size(report.behind)} behind the archive" if report.behind else ""
         out.print(
             f"Replayed  up to {report.replayed_lsn} on timeline {report.timeline}{behind}, from {report.backup_id}"
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tmi_ops.cli.automation import automate_what_starts
 from tmi_ops.cli.options import json_option, yes_option
-from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
+from tmi_ops.cli.terminal import TerminalReport, err, format_duration, out
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError, StackError
 from tmi_ops.settings import Settings, load_settings
@@ -178,7 +178,7 @@ def _show(state: StackState, hint: str = "") -> None:
         out.print(f"  Dagster UI  [bold cyan]{state.ui_url}[/]", soft_wrap=True)
     seconds = (datetime.now().astimezone() - state.started_at).total_seconds()
     out.print(f"  home        {state.home}   (logs in stack/logs)", soft_wrap=True)
-    out.print(f"  supervisor  process {state.supervisor_pid}, for {time_words(seconds)}")
+    out.print(f"  supervisor  process {state.supervisor_pid}, for {format_duration(seconds)}")
     if not load_settings().uses_embedded_stack:
         out.print(
             "  [yellow]note[/]        POSTGRES_* is set in the environment or a .env file: tmi_ops uses that database"

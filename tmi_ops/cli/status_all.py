@@ -24,7 +24,7 @@ from tmi_ops.objectives.status import Recoverability, Status
 from tmi_ops.settings import environment_name, find_fleet
 from tmi_ops.settings.fleet import Declared
 from tmi_ops.settings.sources import process_variables
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 # Each reads a store, a server and records; more threads would only wait for each other's sockets.
 _AT_ONCE = 8
@@ -123,8 +123,8 @@ def _row(one: Seen, now: datetime) -> tuple[Text, Text, Text, Text]:
 
 
 def _promise(standing: Standing, value: timedelta | None, objective: timedelta) -> Text:
-    said = "unknown" if value is None else time_words(value.total_seconds())
-    return Text.assemble((said, MARKS[standing][1]), f" of {time_words(objective.total_seconds())}")
+    said = "unknown" if value is None else format_duration(value.total_seconds())
+    return Text.assemble((said, MARKS[standing][1]), f" of {format_duration(objective.total_seconds())}")
 
 
 def _verified(found: Recoverability, now: datetime) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tmi_ops.objectives.standing import Standing
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 MARKS = {
     Standing.MET: ("✓", "green"),
@@ -18,4 +18,4 @@ MARKS = {
 def ago(moment: datetime, now: datetime) -> str:
     """`3 d 8 h ago`."""
     seconds = max(0.0, (now - moment).total_seconds())
-    return "now" if seconds < 1 else f"{time_words(seconds)} ago"
+    return "now" if seconds < 1 else f"{format_duration(seconds)} ago"

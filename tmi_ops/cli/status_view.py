@@ -21,7 +21,7 @@ from tmi_ops.objectives.next_runs import Automatic
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.status import Recoverability, Status
 from tmi_ops.objectives.store_usage import total_of
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 _RUNS_SHOWN = 4
 _FINDINGS_SHOWN = 12
@@ -145,7 +145,7 @@ def _recoverable(found: Recoverability, now: datetime) -> Iterator[tuple[str, Te
 
 def _stream(found: Recoverability) -> Text:
     stream = found.stream
-    behind = "" if stream.behind is None else f"{size_words(stream.behind)} behind the server. "
+    behind = "" if stream.behind is None else f"{format_size(stream.behind)} behind the server. "
     return Text.assemble((MARKS[stream.standing][0], MARKS[stream.standing][1]), f" {behind}{stream.reason}")
 
 
@@ -170,14 +170,14 @@ def _storage(found: Recoverability) -> str:
     usage = found.facts.storage
     total = total_of(usage)
     by_size = sorted(usage.items(), key=lambda item: -item[1].size)
-    kinds = ", ".join(f"{'WAL' if kind == 'wal' else kind} {size_words(item.size)}" for kind, item in by_size)
+    kinds = ", ".join(f"{'WAL' if kind == 'wal' else kind} {format_size(item.size)}" for kind, item in by_size)
     growth = "" if found.growth is None else f"; {_signed(found.growth)} a day"
-    stored = f"; {size_words(total.added_day)} of it added in 24 h"
-    return f"{size_words(total.size)} in {total.objects:,} objects: {kinds}{stored}{growth}" if kinds else "empty"
+    stored = f"; {format_size(total.added_day)} of it added in 24 h"
+    return f"{format_size(total.size)} in {total.objects:,} objects: {kinds}{stored}{growth}" if kinds else "empty"
 
 
 def _signed(size: float) -> str:
-    return f"{'+' if size >= 0 else '-'}{size_words(abs(size))}"
+    return f"{'+' if size >= 0 else '-'}{format_size(abs(size))}"
 
 
 def _alerts(status: Status) -> Text:
@@ -216,7 +216,7 @@ def _finding(standing: Standing, reason: str, cures: Sequence[Cure], command: st
     row = Table.grid(padding=(0, 1))
     row.add_column(no_wrap=True)
     said = Text(reason)
-    for words in [cure.words() for cure in cures] or ([command] if command else []):
+    for words in [cure.describe() for cure in cures] or ([command] if command else []):
         said.append(f"\n→ {words}", style="cyan")
     row.add_row(_mark(standing), said)
     return row
@@ -232,8 +232,8 @@ def _moment(moment: datetime, now: datetime) -> str:
 
 
 def _in(moment: datetime, now: datetime) -> str:
-    return f"in {time_words(max(60, round((moment - now).total_seconds() / 60) * 60))}"
+    return f"in {format_duration(max(60, round((moment - now).total_seconds() / 60) * 60))}"
 
 
 def _span(span: timedelta) -> str:
-    return time_words(span.total_seconds())
+    return format_duration(span.total_seconds())

@@ -18,11 +18,11 @@ from tmi_ops.cli.printed_commands import as_typed, carried
 from tmi_ops.cli.wrapping import comment_of, hanging, line_breaks
 from tmi_ops.command_texts import ends_of_commands, inserted, with_environment
 from tmi_ops.progress import Phase, Unit
-from tmi_ops.text import printable, size_words, time_words
+from tmi_ops.text import format_duration, format_size, printable
 
 T = TypeVar("T")
 
-__all__ = ["TerminalReport", "age_words", "err", "in_columns", "out", "size_words", "time_words"]
+__all__ = ["TerminalReport", "err", "format_age", "format_duration", "format_size", "in_columns", "out"]
 
 _MINUTE_S = 60
 _HOUR_S = 3600
@@ -123,7 +123,7 @@ def first_of(items: Sequence[T], limit: int) -> tuple[Sequence[T], str]:
     return items[:limit], f"and {more:,} more (--json shows all)" if more > 0 else ""
 
 
-def age_words(moment: datetime) -> str:
+def format_age(moment: datetime) -> str:
     """How long ago, in one unit: '3 h ago'."""
     seconds = (datetime.now(UTC) - moment).total_seconds()
     for unit, length in (("d", _DAY_S), ("h", _HOUR_S), ("min", _MINUTE_S)):
@@ -141,8 +141,8 @@ class _Amount(TextColumn):
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
         if unit == "bytes":
-            done = size_words(task.completed)
-            whole = size_words(task.total) if task.total else ""
+            done = format_size(task.completed)
+            whole = format_size(task.total) if task.total else ""
         else:
             done = f"{task.completed:,.0f}"
             whole = f"{task.total:,.0f} {unit}" if task.total else unit

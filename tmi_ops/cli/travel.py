@@ -12,7 +12,7 @@ from rich.markup import escape
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.moments import one_target, to_a_moment
 from tmi_ops.cli.options import quiet_option
-from tmi_ops.cli.terminal import TerminalReport, err, out, time_words
+from tmi_ops.cli.terminal import TerminalReport, err, format_duration, out
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ def _awaited(settings: Settings, wanted: Wanted) -> OpenPast:
 
 
 def _show(open_past: OpenPast, report: TerminalReport | None) -> None:
-    left = time_words(max(0.0, (open_past.expires_at - datetime.now(UTC)).total_seconds()))
+    left = format_duration(max(0.0, (open_past.expires_at - datetime.now(UTC)).total_seconds()))
     target = open_past.wanted.target
-    where = target.words() if target.inclusive else f"just before {target.words()}"
+    where = target.describe() if target.inclusive else f"just before {target.describe()}"
     stands = f"{open_past.stands_at:%Y-%m-%d %H:%M:%S %Z}" if open_past.stands_at else "none since its base backup"
     if report is not None:
         with report.paused():

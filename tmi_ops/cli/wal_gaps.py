@@ -9,7 +9,7 @@ import click
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.json_output import echo_json
 from tmi_ops.cli.options import cluster_option, json_option, quiet_option
-from tmi_ops.cli.terminal import out, size_words
+from tmi_ops.cli.terminal import format_size, out
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ def _show(continuity: Continuity, reading: Reading) -> None:
     archive = continuity.archive
     out.print(
         f"Cluster {archive.system_identifier}: {_counted(_segments(continuity), 'segment')} of WAL on "
-        f"{_timelines(continuity)}, {size_words(archive.size)} stored. {_checked(reading)}"
+        f"{_timelines(continuity)}, {format_size(archive.size)} stored. {_checked(reading)}"
     )
     for base in continuity.bases[:_MOST_SHOWN]:
         _show_base(base)
     if len(continuity.bases) > _MOST_SHOWN:
         out.print(f"and {len(continuity.bases) - _MOST_SHOWN} older ones (--json shows all)")
     for hole in continuity.holes[:_MOST_SHOWN]:
-        out.print(f"[red]Gap[/]      {_hole_words(hole)}")
+        out.print(f"[red]Gap[/]      {_describe_gap(hole)}")
     for item in continuity.breaks[:_MOST_SHOWN]:
-        out.print(f"[red]Break[/]    {item.words()}")
+        out.print(f"[red]Break[/]    {item.describe()}")
     if (several := several_live(continuity.living)) is not None:
         out.print(f"[red]Lines[/]    {several} Choose the line to follow: [bold]tmi-ops wal line TIMELINE[/]")
     for name, why in list(continuity.damaged.items())[:_MOST_SHOWN]:
@@ -133,7 +133,7 @@ def _show_outcome(continuity: Continuity) -> None:
         elif not _segments(continuity):
             out.print("No WAL is archived: base backups restore only to their own moment. Next: tmi-ops wal stream")
         else:
-            out.print(_whole_words(continuity))
+            out.print(_describe_whole(continuity))
         return
     able = "can" if continuity.newest_is_reachable else "cannot"
     colour = "yellow" if continuity.newest_is_reachable else "red"
@@ -144,7 +144,7 @@ def _show_outcome(continuity: Continuity) -> None:
         out.print("Take a base backup now: [bold]tmi-ops backup base[/]")
 
 
-def _whole_words(continuity: Continuity) -> str:
+def _describe_whole(continuity: Continuity) -> str:
     """The range from the oldest base backup that reaches every moment after it."""
     from tmi_ops.postgres.wal_files import format_lsn
 
@@ -172,7 +172,7 @@ def _checked(reading: Reading) -> str:
     return f"Names, sizes, {links}{headers} checked.{sealed}"
 
 
-def _hole_words(hole: Hole) -> str:
+def _describe_gap(hole: Hole) -> str:
     from tmi_ops.postgres.wal_files import format_lsn
 
     return (

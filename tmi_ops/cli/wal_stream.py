@@ -11,7 +11,7 @@ import click
 
 from tmi_ops.cli.environment import logs_in_for, open_environment, reporting
 from tmi_ops.cli.options import quiet_option, slot_option
-from tmi_ops.cli.terminal import age_words, err, out, size_words
+from tmi_ops.cli.terminal import err, format_age, format_size, out
 from tmi_ops.settings import Purpose
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _show_receiver(store: ObjectStore, system_identifier: str) -> bool:
     if lease.lsn is not None:
         out.print(f"Archive   up to {lease.lsn} on timeline {lease.timeline}")
     if lease.level_at is not None:
-        out.print(f"Complete  up to {lease.level_at:%Y-%m-%d %H:%M:%S} UTC, {age_words(lease.level_at)}")
+        out.print(f"Complete  up to {lease.level_at:%Y-%m-%d %H:%M:%S} UTC, {format_age(lease.level_at)}")
     if not at_work:
         out.print("Next: [bold]tmi-ops wal stream[/]")
     return at_work
@@ -116,7 +116,7 @@ def _show_slot(settings: Settings, slot: str | None) -> bool:
     if facts.slot is None:
         out.print(f"Slot      [yellow]{slot} does not exist yet[/]; the receiver creates it")
         return False
-    kept = "" if facts.slot.kept is None else f", retains {size_words(facts.slot.kept)} of WAL on the server"
+    kept = "" if facts.slot.kept is None else f", retains {format_size(facts.slot.kept)} of WAL on the server"
     out.print(f"Slot      {slot}, {'in use' if facts.slot.active else 'not in use'}, {facts.slot.status}{kept}")
     if facts.synchronous:
         out.print("Commits   wait until WAL is stored (synchronous_standby_names includes tmi_ops or *)")
@@ -129,7 +129,7 @@ def _show(received: ReceivedWal) -> None:
     speed = received.received / max(received.duration_seconds, 0.001)
     out.print(
         f"The archive reaches [bold]{received.lsn}[/] on timeline {received.timeline}: "
-        f"{size_words(received.received)} received, {received.segments} new segments, {size_words(speed)}/s."
+        f"{format_size(received.received)} received, {received.segments} new segments, {format_size(speed)}/s."
     )
     if received.level_at is None:
         return

@@ -13,7 +13,7 @@ from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import env_file_names
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 # For spool files and logs of scratch clusters; a restore needs the size of the database in addition.
 LEAST_FREE = 1e9
@@ -67,7 +67,7 @@ def look_at_home(context: DiagnosisContext) -> Answer:
             f"chown {os.geteuid()} {standing}  # as root; or set TMI_OPS_HOME to another directory",
         )
     usage = shutil.disk_usage(standing)
-    seen = f"{home}: {size_words(usage.free)} free of {size_words(usage.total)}"
+    seen = f"{home}: {format_size(usage.free)} free of {format_size(usage.total)}"
     if usage.free < LEAST_FREE:
         return critical(
             seen,
@@ -83,7 +83,7 @@ def look_at_room(context: DiagnosisContext) -> Answer:
     (size,) = context.ask("SELECT pg_database_size(%s)", context.postgres.database)
     home = context.settings.home
     free = shutil.disk_usage(next(place for place in (home, *home.parents) if place.exists())).free
-    seen = f"{size_words(free)} free; the database has {size_words(size)}"
+    seen = f"{format_size(free)} free; the database has {format_size(size)}"
     if free < _ROOM_TO_VERIFY * size:
         return warning(
             seen,

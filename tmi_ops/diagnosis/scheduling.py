@@ -17,7 +17,7 @@ from tmi_ops.diagnosis.context import DiagnosisContext
 from tmi_ops.diagnosis.finding import Area
 from tmi_ops.errors import SettingsError
 from tmi_ops.settings import read_variables
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 _TO_START = "dagster-daemon run  # as a service (see Dagster's deployment docs); for the embedded stack: tmi-ops up"
 
@@ -60,7 +60,7 @@ def look_at_daemon(context: DiagnosisContext) -> Answer:
     if found := _worst(judge_daemon(facts)):
         return found
     oldest = max(facts.now - one.reported_at for one in facts.daemons)
-    return fine(f"{len(facts.daemons)} daemons reported within {time_words(round(oldest.total_seconds()))}")
+    return fine(f"{len(facts.daemons)} daemons reported within {format_duration(round(oldest.total_seconds()))}")
 
 
 def look_at_schedules(context: DiagnosisContext) -> Answer:

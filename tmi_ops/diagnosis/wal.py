@@ -16,7 +16,7 @@ from tmi_ops.postgres.replication import connect_replication
 from tmi_ops.postgres.rights import lacking
 from tmi_ops.settings import PostgresSettings, Purpose
 from tmi_ops.settings.purposes import Rights
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 from tmi_ops.wal.slot import SHARED_SLOT, read_our_server, slot_name
 
 _MEGABYTE = 1 << 20
@@ -95,10 +95,10 @@ def look_at_slot(context: DiagnosisContext) -> Answer:
     """Our own slot: whether the server still retains the WAL that the archive lacks."""
     facts = read_our_server(context.settings)
     slot = facts.slot
-    limit = "no limit" if facts.keep_limit is None else f"limit {size_words(facts.keep_limit)}"
+    limit = "no limit" if facts.keep_limit is None else f"limit {format_size(facts.keep_limit)}"
     if slot is None:
         return _without_slot(context)
-    kept = f"it retains {size_words(slot.kept or 0)} of WAL ({limit})"
+    kept = f"it retains {format_size(slot.kept or 0)} of WAL ({limit})"
     if slot.status == "lost":
         return critical(
             f"the slot {slot.name} is lost",

@@ -23,7 +23,7 @@ from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.settings import Objectives, Settings
 from tmi_ops.store.manifest import Verification
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 _ASKED: tuple[CheckName, ...] = ("page_checksums", "amcheck", "schema", "built_in_rows", "heartbeat", "fingerprints")
 
@@ -148,6 +148,6 @@ def _objective(
     if not known:
         return Check(name=name, outcome="failed", detail="The recovery failed, so there is no time to measure.")
     met = measured <= objective.total_seconds()
-    wanted = time_words(objective.total_seconds())
-    detail = f"{words} {time_words(measured)}{' old' if old else ''}; the objective is {wanted}."
+    wanted = format_duration(objective.total_seconds())
+    detail = f"{words} {format_duration(measured)}{' old' if old else ''}; the objective is {wanted}."
     return Check(name=name, outcome="passed" if met else "failed", detail=detail)

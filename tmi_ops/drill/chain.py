@@ -36,7 +36,7 @@ class HeartbeatRow:
     previous: str
     hash: str
 
-    def words(self) -> str:
+    def describe(self) -> str:
         return f"heartbeat {self.id} of {self.written_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f UTC}"
 
 
@@ -54,7 +54,7 @@ class Bound:
     lsn: int | None = None
     reached_at: datetime | None = None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.time is not None:
             return f"{self.time.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f UTC}"
         return f"LSN {format_lsn(self.lsn)}" if self.lsn is not None else "the end of the WAL"
@@ -87,21 +87,21 @@ def check_chain(rows: Sequence[HeartbeatRow], target: Bound, known: Sequence[Hea
 def _broken(rows: Sequence[HeartbeatRow]) -> Iterator[str]:
     for beat in rows:
         if beat.hash != heartbeat_hash(beat.id, beat.written_at, beat.lsn, beat.previous):
-            yield f"{beat.words()} was changed: its hash does not match its content."
+            yield f"{beat.describe()} was changed: its hash does not match its content."
     for one, following in pairwise(rows):
         if following.id != one.id + 1:
             absent = following.id - one.id - 1
-            yield f"{absent} {'heartbeat is' if absent == 1 else 'heartbeats are'} missing after {one.words()}."
+            yield f"{absent} {'heartbeat is' if absent == 1 else 'heartbeats are'} missing after {one.describe()}."
         elif following.previous != one.hash:
-            yield f"{following.words()} does not carry the hash of the previous heartbeat: the chain is broken there."
+            yield f"{following.describe()} lacks the hash of the previous heartbeat: the chain is broken there."
     if rows and rows[0].id == 1 and rows[0].previous != GENESIS:
-        yield f"{rows[0].words()} is the first one, but carries the hash of an earlier one."
+        yield f"{rows[0].describe()} is the first one, but carries the hash of an earlier one."
 
 
 def _after(rows: Sequence[HeartbeatRow], target: Bound) -> Iterator[str]:
     for beat in rows:
         if _written_after(beat, target):
-            yield f"{beat.words()} was written after the target, {target.words()}, but is present."
+            yield f"{beat.describe()} was written after the target, {target.describe()}, but is present."
 
 
 def _written_after(beat: HeartbeatRow, target: Bound) -> bool:
@@ -115,13 +115,13 @@ def _against(rows: Sequence[HeartbeatRow], target: Bound, known: Sequence[Heartb
     for beat in known:
         copy = present.get(beat.id)
         if copy is not None and copy.hash != beat.hash:
-            yield f"{copy.words()} differs from the source's heartbeat {beat.id}: they belong to different histories."
+            yield f"{copy.describe()} differs from the source's heartbeat {beat.id}: they have different histories."
             return
     for beat, following in zip(known, [*known[1:], None], strict=False):
         if beat.id not in present and _was_committed_before(beat, following, target):
-            yield f"{beat.words()} was committed before the target, {target.words()}, but is missing."
+            yield f"{beat.describe()} was committed before the target, {target.describe()}, but is missing."
     if rows and known and rows[-1].id > known[-1].id:
-        yield f"{rows[-1].words()} is unknown to the source, whose newest is {known[-1].words()}."
+        yield f"{rows[-1].describe()} is unknown to the source, whose newest is {known[-1].describe()}."
 
 
 def _was_committed_before(beat: HeartbeatRow, following: HeartbeatRow | None, target: Bound) -> bool:

@@ -101,8 +101,8 @@ def check_schema(copy: SchemaReading, source: SchemaReading | None) -> Answer:
 
 def check_built_in_rows(copy: SchemaReading, source: SchemaReading | None) -> Answer:
     """Check the rows that TMI needs before its first request."""
-    lacking = {_seed_words(row) for row in copy.state.absent_seed}
-    lacked = {_seed_words(row) for row in source.state.absent_seed} if source else set()
+    lacking = {_describe_seed(row) for row in copy.state.absent_seed}
+    lacked = {_describe_seed(row) for row in source.state.absent_seed} if source else set()
     own = sorted(lacking - lacked)
     if own:
         return failed(f"{_count(len(own), 'built-in row')} {'is' if len(own) == 1 else 'are'} missing.", _shown(own))
@@ -126,7 +126,7 @@ def check_own(
     wrong = [one for one in answers if one.outcome == "failed"]
     known = _fails_there_too(source, [check for check in checks if check.name in {one.name for one in wrong}])
     own = [one for one in wrong if one.name not in known]
-    said = [f"{one.name}: {one.words}" for one in answers if one.outcome != "passed"]
+    said = [f"{one.name}: {one.text}" for one in answers if one.outcome != "passed"]
     asked = _count(len(answers), "application check")
     if own:
         return failed(f"{asked}; {len(own)} failed.", said)
@@ -134,7 +134,7 @@ def check_own(
         return unknown(f"{asked}; not all could be run: {'; '.join(said)}")
     if known:
         return passed(f"{asked}; what failed fails in the live database, too.", said)
-    return passed(f"{asked}; all passed.", [f"{one.name}: {one.words}" for one in answers])
+    return passed(f"{asked}; all passed.", [f"{one.name}: {one.text}" for one in answers])
 
 
 def _fails_there_too(source: PostgresSettings, checks: Sequence[SqlCheck]) -> set[str]:
@@ -166,7 +166,7 @@ def check_heartbeat(address: PostgresSettings, bound: Bound, known: Sequence[Hea
         return unknown(
             "No heartbeat was written before the target. To write one a minute, run `tmi-ops heartbeat --every 60`."
         )
-    detail = f"{_count(len(beats), 'heartbeat')} without a gap, the last one {beats[-1].words()}."
+    detail = f"{_count(len(beats), 'heartbeat')} without a gap, the last one {beats[-1].describe()}."
     if known is None:
         note = "The live server could not be read, so heartbeats lost at the end would not be noticed."
         return passed(detail, (note,))
@@ -213,7 +213,7 @@ def _sentence(finding: Deviation) -> str:
     return f"{where}: {finding.message}" if where else finding.message
 
 
-def _seed_words(row: SeedRow) -> str:
+def _describe_seed(row: SeedRow) -> str:
     values = dict(row.values)
     return f"{row.table}: {', '.join(str(values[name]) for name in NATURAL_KEYS[row.table])}"
 

@@ -110,7 +110,9 @@ class Window(_Fact):
 class DrillTarget(_Fact):
     """The target. `chosen`: asked for, or at random inside the window; `seed` then selects the same one again."""
 
-    words: str
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
+
+    text: str = Field(alias="words")
     kind: Literal["latest", "time", "lsn", "name"]
     chosen: Literal["asked for", "at random"]
     time: AwareDatetime | None = None

@@ -110,7 +110,7 @@ class _Drilling:
         self.found.checks["recovery"] = Check(
             name="recovery",
             outcome="passed",
-            detail=_reached_words(recovered),
+            detail=_describe_reached(recovered),
             findings=recovered.notes,
             seconds=sum(self.found.phases.values()),
         )
@@ -203,7 +203,7 @@ def _copy(recovered: Recovered, schema: SchemaReading | None) -> Copy:
     )
 
 
-def _reached_words(recovered: Recovered) -> str:
+def _describe_reached(recovered: Recovered) -> str:
     where = f"Recovered to LSN {format_lsn(recovered.lsn)} on timeline {recovered.timeline}"
     if recovered.stopped:
         return f"{where}: the server stopped {recovered.stopped}."

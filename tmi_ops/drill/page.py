@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tmi_ops.drill.evidence import Evidence
-from tmi_ops.recovery.pages.templates import LEFT, RIGHT, Bar, bars_of, moment_words, objective_x, page_template
+from tmi_ops.recovery.pages.templates import LEFT, RIGHT, Bar, bars_of, format_moment, objective_x, page_template
 
 COLOURS: dict[str, str] = {
     "plan": "#94a3b8",
@@ -61,9 +61,9 @@ def window_marks(evidence: Evidence) -> list[Mark]:
     ]
     return [
         *bases,
-        Mark(x(window.newest_at), f"newest recovery point, {moment_words(window.newest_at)}", "newest"),
-        Mark(x(evidence.started_at), f"start of the drill, {moment_words(evidence.started_at)}", "began"),
-        Mark(x(target), f"target: {evidence.target.words}", "target"),
+        Mark(x(window.newest_at), f"newest recovery point, {format_moment(window.newest_at)}", "newest"),
+        Mark(x(evidence.started_at), f"start of the drill, {format_moment(evidence.started_at)}", "began"),
+        Mark(x(target), f"target: {evidence.target.text}", "target"),
     ]
 
 

@@ -104,7 +104,7 @@ def choose_target(facts: DrillFacts, target: Target | None, seed: int | None) ->
         window = recovery_window(facts.recovery, facts.witnesses)
         wanted = random_target(window, clock.newest_commit if clock else None, seed or 0)
     return wanted, DrillTarget(
-        words=wanted.words(),
+        text=wanted.describe(),
         kind=wanted.kind,
         chosen="at random" if target is None else "asked for",
         time=wanted.time,

@@ -21,12 +21,12 @@ _LITERALS = re.compile(
 )
 
 
-def count_words(count: float, noun: str, plural: str | None = None) -> str:
+def format_count(count: float, noun: str, plural: str | None = None) -> str:
     """2, 'index', 'indexes' -> '2 indexes'."""
     return f"{count:,.0f} {noun if count == 1 else plural or noun + 's'}"
 
 
-def list_words(names: list[str] | tuple[str, ...], shown: int = 3) -> str:
+def format_list(names: list[str] | tuple[str, ...], shown: int = 3) -> str:
     """The first few names, and the number of others."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more

@@ -290,7 +290,7 @@ def _done(memory: Memory, order: Order | None) -> str:
 def _to_do(judged: Judged) -> str:
     if not judged.cures:
         return "Run: tmi-ops doctor"
-    return "; or ".join(cure.words() for cure in judged.cures[:3])
+    return "; or ".join(cure.describe() for cure in judged.cures[:3])
 
 
 def _what_helped(judged: Judged, memory: Memory) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from tmi_ops.objectives.facts import BaseWay, Reach, RecoverabilityFacts, ShadowReading
 from tmi_ops.shadow.report import KnownReport, prover_of
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 # Used until a promotion was measured.
 ASSUMED_PROMOTION = timedelta(seconds=30)
@@ -63,7 +63,7 @@ def problems_of(reports: Sequence[KnownReport], system_identifier: str | None) -
         if report.system_identifier not in ("", system_identifier) or report.state == "ended":
             continue
         if known.is_stale:
-            silent = time_words(known.age.total_seconds())
+            silent = format_duration(known.age.total_seconds())
             found.append(f"The shadow {report.name} has not reported for {silent}, so it does not count.")
         found += [f"The shadow {report.name}: {one.what}" for one in report.troubles if not one.stops]
         found += [f"The shadow {report.name} found damage. {one.detail}" for one in report.damage]
@@ -102,7 +102,7 @@ def promotion_of(facts: RecoverabilityFacts) -> timedelta | None:
 
 def describe_shadow(shadow: ShadowReading, now: datetime) -> str:
     """The state of a shadow in one line."""
-    ago = time_words(max(0.0, (now - shadow.verified_to).total_seconds()))
+    ago = format_duration(max(0.0, (now - shadow.verified_to).total_seconds()))
     if shadow.damage is not None:
         return f"{shadow.name} found damage: {shadow.damage}"
     if shadow.stopped is not None:

@@ -77,7 +77,7 @@ class Cure:
             return f"tmi-ops verify {self.backup_id}"
         return _COMMANDS.get(self.action)
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The cure for a message, such as `catch up WAL: tmi-ops wal stream --catch-up`."""
         said = f"{self.action.label}, {self.detail}" if self.detail else self.action.label
         return f"{said}: {self.command}" if self.command else said

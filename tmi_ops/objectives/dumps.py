@@ -20,7 +20,7 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import LogicalBackup
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.timetable import Cadence
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ def judge_dumps(dumps: Sequence[LogicalBackup], cadence: Cadence, now: datetime)
     if verified is None or value is None:
         what = f"No logical backup is verified; the newest, {newest.backup_id}, {_state(newest)}."
         return reading(Standing.BREACHED, what)
-    reason = f"The newest verified logical backup, {verified.backup_id}, is {time_words(value.total_seconds())} old"
-    allowed = f"{reason}; the limit is {time_words(cadence.late_after.total_seconds())}."
+    reason = (
+        f"The newest verified logical backup, {verified.backup_id}, is {format_duration(value.total_seconds())} old"
+    )
+    allowed = f"{reason}; the limit is {format_duration(cadence.late_after.total_seconds())}."
     beside = "" if newest is verified else f" A newer one, {newest.backup_id}, {_state(newest)}."
     if value > cadence.late_after + cadence.every:
         return reading(Standing.BREACHED, f"{allowed}{beside}")

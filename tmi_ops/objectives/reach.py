@@ -105,7 +105,7 @@ def _reach(base: BaseManifest, followed: dict[str, NewestMoment], *, verified: b
         verified=verified,
         shown_by=moment.shown_by,
         missing=moment.wal.missing.name if moment.wal.missing else None,
-        broken=moment.wal.broken.words() if moment.wal.broken else None,
+        broken=moment.wal.broken.describe() if moment.wal.broken else None,
     )
 
 

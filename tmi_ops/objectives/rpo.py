@@ -15,7 +15,7 @@ from tmi_ops.objectives.cures import Action, Cure
 from tmi_ops.objectives.facts import Reach, RecoverabilityFacts
 from tmi_ops.objectives.standing import Standing, standing_of
 from tmi_ops.settings import Objectives
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 from tmi_ops.wal.slot import LOST
 
 # Smaller differences between clocks are ignored; the value is then at least zero.
@@ -63,11 +63,11 @@ def judge_rpo(facts: RecoverabilityFacts, objectives: Objectives) -> RpoReading:
         what = f"No backup is verified yet; the newest, {facts.newest.backup_id}, would recover to {ago}."
         return reading(Standing.BREACHED, what, _verify(facts.newest), *_lag_cures(facts, objective, unverified))
     if facts.server_now - facts.verified.at < -CLOCKS_AGREE_WITHIN:
-        ahead = time_words((facts.verified.at - facts.server_now).total_seconds())
+        ahead = format_duration((facts.verified.at - facts.server_now).total_seconds())
         what = f"The newest moment in the store is {ahead} in the future: clocks disagree, so the RPO is unknown."
         return reading(Standing.UNKNOWN, what, Cure(Action.SET_CLOCKS), known=False)
     standing = standing_of(value, objective)
-    reason = f"{_reached(facts, facts.verified)} The objective is {time_words(objective.total_seconds())}."
+    reason = f"{_reached(facts, facts.verified)} The objective is {format_duration(objective.total_seconds())}."
     if standing is Standing.MET and _is_stopped(facts):
         return reading(Standing.AT_RISK, f"{reason} {_why_behind(facts, facts.verified, unverified)}", *_onward(facts))
     if standing is Standing.MET:
@@ -106,7 +106,7 @@ def _unverified(facts: RecoverabilityFacts) -> timedelta | None:
 
 
 def _ago(facts: RecoverabilityFacts, reach: Reach) -> str:
-    return f"{time_words(_age(facts, reach.at).total_seconds())} ago"
+    return f"{format_duration(_age(facts, reach.at).total_seconds())} ago"
 
 
 def _reached(facts: RecoverabilityFacts, reach: Reach) -> str:
@@ -146,7 +146,9 @@ def _why_behind(facts: RecoverabilityFacts, reach: Reach, unverified: timedelta 
     if reach.means == "logical backup":
         return "" if facts.way is None else "No archived WAL goes further."
     if facts.receiver is not None:
-        return f"No receiver is running; the last one reported {time_words(facts.receiver.age.total_seconds())} ago."
+        return (
+            f"No receiver is running; the last one reported {format_duration(facts.receiver.age.total_seconds())} ago."
+        )
     return "No later WAL is archived." if reach.means == "WAL" else "WAL is not archived."
 
 
@@ -194,13 +196,13 @@ def _lag_cures(facts: RecoverabilityFacts, objective: timedelta, unverified: tim
 
 def _by_dumps(facts: RecoverabilityFacts, objective: timedelta) -> tuple[Cure, ...]:
     if objective < DUMPS_ARE_ENOUGH_FROM:
-        wanted = time_words(objective.total_seconds())
+        wanted = format_duration(objective.total_seconds())
         detail = f"and archive WAL: dumps alone cannot meet {wanted}"
         return (Cure(Action.BACK_UP_BASE, detail=detail), Cure(Action.BACK_UP_LOGICAL))
     interval = _interval(facts)
     if interval is None or interval < objective:
         return (Cure(Action.BACK_UP_LOGICAL),)
-    detail = f"of logical backups, now {time_words(interval.total_seconds())}"
+    detail = f"of logical backups, now {format_duration(interval.total_seconds())}"
     return (Cure(Action.BACK_UP_LOGICAL), Cure(Action.SHORTEN_INTERVAL, detail=detail))
 
 

@@ -25,7 +25,7 @@ from tmi_ops.objectives.facts import BaseWay, DrillMeasure, LogicalBackup, Recov
 from tmi_ops.objectives.standing import Standing, standing_of, worst_of
 from tmi_ops.postgres.versions import INCREMENTAL_BACKUP
 from tmi_ops.settings import Objectives
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 Basis = Literal["measured", "measured in part", "assumed"]
 _MB = 1_000_000
@@ -175,14 +175,14 @@ def _by_files(facts: RecoverabilityFacts, way: BaseWay, objective: timedelta) ->
         return _by_shadow(facts, shadow, _total(phases), due, objective)
     value = _total(phases)
     standing = standing_of(value, objective)
-    said = f"A recovery would take {_words(value)}; the objective is {_words(objective)}."
+    said = f"A recovery would take {_format(value)}; the objective is {_format(objective)}."
     cures: tuple[Cure, ...] = ()
     if not recovered:
         standing = Standing.UNKNOWN if standing is Standing.MET else Standing.AT_RISK
         said = f"No drill has measured it; at assumed speeds, {said[0].lower()}{said[1:]}"
     elif standing is not Standing.MET:
-        cures, help_words = _quicker(facts, way, recovered, objective)
-        said = f"{said} {_slowest(phases)} {help_words}".rstrip()
+        cures, help_text = _quicker(facts, way, recovered, objective)
+        said = f"{said} {_slowest(phases)} {help_text}".rstrip()
     if due is not None:
         if facts.drills:
             standing = worst_of([standing, Standing.AT_RISK])
@@ -197,8 +197,8 @@ def _by_shadow(
     """The forecast of a promotion. The reason also has the forecast without the shadow, which may be lost as well."""
     standing = standing_of(value, objective)
     said = (
-        f"Promoting the shadow would take {_words(value)}; the objective is {_words(objective)}. Without the shadow, a "
-        f"recovery would take {_words(by_files)}."
+        f"Promoting the shadow would take {_format(value)}; the objective is {_format(objective)}. Without the shadow, "
+        f"a recovery would take {_format(by_files)}."
     )
     phase = PhaseForecast("promote the shadow", value.total_seconds(), 0, "measured")
     cures = (Cure(Action.RUN_DRILL),) if due is not None else ()
@@ -219,7 +219,7 @@ def _by_dump(facts: RecoverabilityFacts, backup: LogicalBackup, objective: timed
     phase = PhaseForecast("restore and compare", seconds, backup.database_size, "measured" if measured else "assumed")
     value = timedelta(seconds=seconds)
     standing = standing_of(value, objective)
-    said = f"A restore of {backup.backup_id} would take {_words(value)}; the objective is {_words(objective)}."
+    said = f"A restore of {backup.backup_id} would take {_format(value)}; the objective is {_format(objective)}."
     cures: tuple[Cure, ...] = ()
     if basis == "assumed":
         standing = Standing.UNKNOWN if standing is Standing.MET else Standing.AT_RISK
@@ -248,19 +248,19 @@ def _quicker(
     for action, after in choices:
         then = _total(forecast_phases(after, drills))
         if standing_of(then, objective) is Standing.MET:
-            return (Cure(action, detail=f"after which a recovery would take {_words(then)}"),), ""
+            return (Cure(action, detail=f"after which a recovery would take {_format(then)}"),), ""
     least = _total(forecast_phases(full, drills))
     if least < 0.9 * _total(forecast_phases(way, drills)):
-        return (Cure(Action.BACK_UP_BASE),), f"Even with a new full base backup it would take {_words(least)}."
+        return (Cure(Action.BACK_UP_BASE),), f"Even with a new full base backup it would take {_format(least)}."
     return (), (
-        f"A new base backup would not help ({_words(least)}): restoring the files takes too long. A faster disk or "
+        f"A new base backup would not help ({_format(least)}): restoring the files takes too long. A faster disk or "
         "network, or a standby, would help."
     )
 
 
 def _slowest(phases: tuple[PhaseForecast, ...]) -> str:
     slowest = max(phases, key=lambda phase: phase.seconds)
-    return f"The longest phase is {slowest.phase} ({_words(timedelta(seconds=slowest.seconds))})."
+    return f"The longest phase is {slowest.phase} ({_format(timedelta(seconds=slowest.seconds))})."
 
 
 def _basis(phases: tuple[PhaseForecast, ...]) -> Basis:
@@ -283,5 +283,5 @@ def _major(version: str) -> int:
     return int(digits) if digits.isdigit() else 0
 
 
-def _words(duration: timedelta) -> str:
-    return time_words(duration.total_seconds())
+def _format(duration: timedelta) -> str:
+    return format_duration(duration.total_seconds())

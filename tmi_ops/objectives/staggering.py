@@ -47,4 +47,4 @@ def _shifted_cadence(cadence: Cadence, minutes: int) -> Cadence:
         return f"{found[1]}:{int(_shifted_minute(found[2], minutes, every_hour=False)):02}"
 
     crons = tuple(shifted_cron(cron, minutes) for cron in cadence.crons)
-    return dataclasses.replace(cadence, crons=crons, words=_CLOCK.sub(clock, cadence.words))
+    return dataclasses.replace(cadence, crons=crons, text=_CLOCK.sub(clock, cadence.text))

@@ -15,7 +15,7 @@ from tmi_ops.objectives.facts import RecoverabilityFacts, ServerReading
 from tmi_ops.objectives.rpo import DUMPS_ARE_ENOUGH_FROM
 from tmi_ops.objectives.standing import AT_RISK_FROM, Standing
 from tmi_ops.settings import Objectives
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 from tmi_ops.wal.slot import LOST, SlotFacts
 
 # If the server keeps WAL without limit, this many bytes are a sign that the receiver is gone.
@@ -56,12 +56,12 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
 def _without_slot(server: ServerReading, objectives: Objectives) -> StreamReading:
     behind, segment = server.behind, server.archives_segments_of
     if segment is not None and behind is not None and behind <= ON_THEIR_WAY * segment:
-        reason = f"The server's archive_command works; the archive lacks {size_words(behind)} of WAL."
+        reason = f"The server's archive_command works; the archive lacks {format_size(behind)} of WAL."
         return StreamReading(Standing.MET, reason, (), behind)
     if objectives.rpo >= DUMPS_ARE_ENOUGH_FROM:
         reason = "WAL is not archived; the RPO does not require it."
         return StreamReading(Standing.MET, reason, (), behind)
-    rpo = time_words(objectives.rpo.total_seconds())
+    rpo = format_duration(objectives.rpo.total_seconds())
     reason = f"The server has no slot of tmi_ops: WAL is not archived, so an RPO of {rpo} cannot be met."
     return StreamReading(Standing.AT_RISK, reason, (Cure(Action.START_RECEIVER),), behind)
 
@@ -79,7 +79,7 @@ def _judge_slot(slot: SlotFacts, keep_limit: int | None, behind: int | None) -> 
         if slot.active
         else (Cure(Action.CATCH_UP_WAL), Cure(Action.START_RECEIVER, detail="as a service"))
     )
-    kept = size_words(slot.kept or 0)
+    kept = format_size(slot.kept or 0)
     if slot.status == LOST:
         reason = f"The server has invalidated the slot {slot.name}; WAL written since may be missing from the archive."
         return (
@@ -92,15 +92,15 @@ def _judge_slot(slot: SlotFacts, keep_limit: int | None, behind: int | None) -> 
         )
     if keeps_too_little(slot, behind):
         reason = (
-            f"The archive lacks {size_words(behind or 0)} of WAL and the slot {slot.name} keeps only {kept} of it: the "
-            "server may remove the rest at any moment."
+            f"The archive lacks {format_size(behind or 0)} of WAL and the slot {slot.name} keeps only {kept} of it: "
+            "the server may remove the rest at any moment."
         )
         return Standing.BREACHED, reason, (*catch_up, Cure(Action.BACK_UP_BASE, detail="if it is already gone"))
     if slot.status == "unreserved":
         return Standing.AT_RISK, f"The slot {slot.name} is about to be lost: {kept} of WAL is kept for it.", catch_up
     if slot.left is not None and keep_limit and (slot.kept or 0) >= AT_RISK_FROM * keep_limit:
         reason = (
-            f"The server keeps {kept} of WAL for the slot; after {size_words(slot.left)} more it invalidates the slot."
+            f"The server keeps {kept} of WAL for the slot; after {format_size(slot.left)} more it invalidates the slot."
         )
         return Standing.AT_RISK, reason, catch_up
     if keep_limit is None and (slot.kept or 0) >= KEPT_UNLIMITED:
@@ -121,6 +121,6 @@ def _who(facts: RecoverabilityFacts) -> str:
     if receiver.at_work:
         return f"A receiver is running ({receiver.who})."
     if _has_died(facts):
-        heard = time_words(receiver.age.total_seconds())
+        heard = format_duration(receiver.age.total_seconds())
         return f"The receiver ({receiver.who}) has died or is cut off; it last reported {heard} ago."
-    return f"No receiver is running; the last one ended {time_words(receiver.age.total_seconds())} ago."
+    return f"No receiver is running; the last one ended {format_duration(receiver.age.total_seconds())} ago."

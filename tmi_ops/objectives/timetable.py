@@ -47,7 +47,7 @@ class Cadence:
 
     crons: tuple[str, ...]
     every: timedelta
-    words: str
+    text: str
 
     @property
     def late_after(self) -> timedelta:
@@ -102,7 +102,7 @@ def plan_timetable(objectives: Objectives) -> Timetable:
 def cadence_within(objective: timedelta) -> Cadence:
     """The rarest cron that runs three times within the objective; every minute if none does."""
     every = max((some for some in _CRONS if some * TIMES_WITHIN_RPO <= objective), default=min(_CRONS))
-    return Cadence((_CRONS[every],), every, f"every {_words(every)}")
+    return Cadence((_CRONS[every],), every, f"every {_format(every)}")
 
 
 def hours_between_bases(rto: timedelta) -> int:
@@ -127,7 +127,7 @@ def _sensor_interval(rpo: timedelta) -> timedelta:
     return min(max(wanted, SHORTEST_SENSOR_INTERVAL), LONGEST_SENSOR_INTERVAL)
 
 
-def _words(every: timedelta) -> str:
+def _format(every: timedelta) -> str:
     minutes = int(every / timedelta(minutes=1))
     if minutes % 60:
         return "minute" if minutes == 1 else f"{minutes} minutes"

@@ -30,7 +30,7 @@ from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
 from tmi_ops.settings.moments import read_moment
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.drill.evidence import CheckName, Evidence
@@ -160,7 +160,7 @@ def _metadata(done: "Drill") -> dict[str, MetadataValue[Any]]:
     metadata: dict[str, MetadataValue[Any]] = {
         "drill": MetadataValue.text(evidence.drill_id),
         "outcome": MetadataValue.text(evidence.outcome),
-        "target": MetadataValue.text(f"{evidence.target.words}, {evidence.target.chosen}"),
+        "target": MetadataValue.text(f"{evidence.target.text}, {evidence.target.chosen}"),
         **_beside_objective("RTO", evidence.rto_seconds, evidence.rto_objective_seconds),
         **_beside_objective("RPO", evidence.rpo_seconds, evidence.rpo_objective_seconds),
         "answered queries after (s)": seconds(evidence.recovery_seconds),
@@ -188,7 +188,7 @@ def _beside_objective(name: str, measured: float, objective: float) -> dict[str,
     return {
         f"{name} (s)": seconds(measured),
         f"{name} (% of objective)": MetadataValue.float(round(100 * measured / objective, 2)),
-        f"{name} objective": MetadataValue.text(time_words(objective)),
+        f"{name} objective": MetadataValue.text(format_duration(objective)),
     }
 
 

@@ -97,7 +97,7 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
             context.log.info(why)
             return
         outcome = AlertService(environment.settings).raise_alert(failed_run_alert(_read(context)))
-        context.log.info(outcome.words)
+        context.log.info(outcome.text)
 
     @run_status_sensor(
         run_status=DagsterRunStatus.SUCCESS,

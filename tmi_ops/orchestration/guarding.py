@@ -42,7 +42,7 @@ from tmi_ops.orchestration.protected import Protected
 from tmi_ops.orchestration.readings import SHARED_FOR, recent_facts
 from tmi_ops.orchestration.resources import Environment
 from tmi_ops.settings import Objectives, Settings
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
@@ -158,7 +158,7 @@ def _guard(name: str, topic: Topic, here: Protected, capabilities: Definitions) 
     def guard(context: SensorEvaluationContext, environment: Environment) -> SensorResult | SkipReason:
         memory, now = Memory.of(context.cursor), datetime.now(UTC)
         if memory.is_well_since(now, interval):
-            ago = time_words((now - (memory.looked_at or now)).total_seconds())
+            ago = format_duration((now - (memory.looked_at or now)).total_seconds())
             return SkipReason(f"Met at the last check, {ago} ago.")
         settings = environment.settings
         decision = look(

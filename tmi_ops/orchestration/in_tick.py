@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Done:
     """What a tick did, for its page, and a result for each asset, with its key."""
 
-    words: str
+    text: str
     results: Sequence[Materialized]
 
 

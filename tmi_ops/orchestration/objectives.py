@@ -161,7 +161,7 @@ def _judgement(judged: Judged) -> _Metadata:
 
 
 def _cure(judged: Judged) -> str:
-    return judged.cures[0].words() if judged.cures else "none needed"
+    return judged.cures[0].describe() if judged.cures else "none needed"
 
 
 def _rpo_metadata(

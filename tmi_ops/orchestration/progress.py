@@ -32,9 +32,9 @@ class _LoggedPhase:
             if time.monotonic() < self._next_line:
                 return
             self._next_line = time.monotonic() + LINE_EVERY_S
-        self._log.info(f"{self._name}: {self.words()}")
+        self._log.info(f"{self._name}: {self.describe()}")
 
-    def words(self) -> str:
+    def describe(self) -> str:
         done, total = self._done, self._total
         if self._unit == "bytes":
             return f"{done / 1e6:,.1f} MB" + (f" of {total / 1e6:,.1f} MB" if total else "")
@@ -54,7 +54,7 @@ class RunLogReport:
         phase = _LoggedPhase(self._log, name, total, unit)
         start = time.monotonic()
         yield phase
-        self._log.info(f"{name}: {phase.words()} in {time.monotonic() - start:.1f} s")
+        self._log.info(f"{name}: {phase.describe()} in {time.monotonic() - start:.1f} s")
 
     def note(self, message: str) -> None:
         self._log.info(printable(with_environment(message, self._name)))

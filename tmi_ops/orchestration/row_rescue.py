@@ -237,9 +237,9 @@ def _carry_out(
         past_database(settings, store, moment, report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
     ):
-        opened = Opened.of(sides, selection, past.words, report)
+        opened = Opened.of(sides, selection, past.text, report)
         plan = opened.plan
-        confirming = confirmation.require([plan.past, plan.database, plan.digest], _words(plan))
+        confirming = confirmation.require([plan.past, plan.database, plan.digest], _describe(plan))
         if not config.confirm or (isinstance(plan, RescuePlan) and not (plan.rows or plan.unsolved)):
             return plan, None, confirming
         require_clear(plan.barriers)
@@ -254,11 +254,11 @@ def _carry_out(
         return plan, done, confirming
 
 
-def _words(plan: "RescuePlan | ColumnsPlan") -> list[str]:
+def _describe(plan: "RescuePlan | ColumnsPlan") -> list[str]:
     """What is done, for the person who confirms it."""
     from tmi_ops.rescue.planning import RescuePlan
 
-    head = f"{plan.selection.words()} in {plan.database}, as of {plan.past}: {plan.rows:,} rows are written"
+    head = f"{plan.selection.describe()} in {plan.database}, as of {plan.past}: {plan.rows:,} rows are written"
     if not isinstance(plan, RescuePlan):
         return [head, *plan.returning, *plan.notes]
     tables = [
@@ -274,7 +274,7 @@ def _metadata(
     from tmi_ops.rescue.columns.planning import ColumnsPlan
 
     metadata: dict[str, MetadataValue[Any]] = {
-        "what": MetadataValue.text(f"{plan.selection.words()} in {plan.database}, as of {plan.past}"),
+        "what": MetadataValue.text(f"{plan.selection.describe()} in {plan.database}, as of {plan.past}"),
         "rows": MetadataValue.int(plan.rows),
         **(_of_columns(plan) if isinstance(plan, ColumnsPlan) else _of_rows(plan)),
     }

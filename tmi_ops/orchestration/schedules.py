@@ -71,7 +71,7 @@ def scheduled(
             done = done_in_tick(in_tick, job.name, here.made(), instance, context.log)
         if done is None:
             return RunRequest(run_config=config)
-        return SkipReason(here.for_people(f"Done without a run: {done.words}"))
+        return SkipReason(here.for_people(f"Done without a run: {done.text}"))
 
     return ScheduleDefinition(
         name=here.called(name),
@@ -80,7 +80,7 @@ def scheduled(
         execution_timezone=here.automation.timezone,
         default_status=DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED,
         execution_fn=begin,
-        description=here.for_people(f"{cadence.words[0].upper()}{cadence.words[1:]}: {description}"),
+        description=here.for_people(f"{cadence.text[0].upper()}{cadence.text[1:]}: {description}"),
     )
 
 

@@ -25,7 +25,7 @@ from tmi_ops.orchestration.resources import Environment, failures_explained
 from tmi_ops.orchestration.results import Materialized, megabytes, seconds
 from tmi_ops.orchestration.schedules import scheduled
 from tmi_ops.settings import Purpose
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.wal.receiver import ReceivedWal
@@ -161,11 +161,11 @@ def _level_metadata(level_at: datetime | None) -> dict[str, MetadataValue[Any]]:
 
 def _level(level_at: datetime | None, rpo: timedelta) -> AssetCheckResult:
     behind = None if level_at is None else datetime.now(UTC) - level_at
-    rpo_text = time_words(rpo.total_seconds())
+    rpo_text = format_duration(rpo.total_seconds())
     if behind is None:
         said = f"Not known when the archive was last level with the server; the RPO is {rpo_text}."
     else:
-        ago = time_words(round(behind.total_seconds()))
+        ago = format_duration(round(behind.total_seconds()))
         said = f"The archive was last level with the server {ago} ago; the RPO is {rpo_text}."
     return AssetCheckResult(
         check_name=LEVEL_CHECK,

@@ -31,7 +31,7 @@ from tmi_ops.postgres.shelter import PORT, session_options, sheltered_settings, 
 from tmi_ops.postgres.unprivileged import ServerIdentity, server_identity, without_network
 from tmi_ops.private import no_link
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 60.0
@@ -324,7 +324,7 @@ def require_free_space(directory: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(probe).free
     if free < needed:
         raise DiskSpaceError(
-            f"{purpose} needs {size_words(needed)} of disk space in {directory}; {size_words(free)} are free.",
+            f"{purpose} needs {format_size(needed)} of disk space in {directory}; {format_size(free)} are free.",
             hint="free space there or set TMI_OPS_HOME to a directory on a larger disk",
         )
 

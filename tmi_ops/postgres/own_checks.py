@@ -31,11 +31,11 @@ Outcome = Literal["passed", "failed", "unknown"]
 
 @dataclass(frozen=True)
 class OwnAnswer:
-    """The result of a check. `words` contains counts, never values of rows."""
+    """The result of a check. `text` contains counts, never values of rows."""
 
     name: str
     outcome: Outcome
-    words: str
+    text: str
 
 
 def ask_own_checks(

@@ -25,7 +25,7 @@ class PreparedTransaction:
     owner: str
     prepared_at: datetime
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For people, without control characters."""
         at = f"{self.prepared_at.astimezone(UTC):%Y-%m-%d %H:%M:%S UTC}"
         return f"the prepared transaction {_visible(self.gid)} of {_visible(self.owner)}, since {at}"

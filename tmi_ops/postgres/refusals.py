@@ -78,9 +78,9 @@ _CODES = {
 
 @dataclass(frozen=True)
 class _Known:
-    """`words`: a pattern of the message. `hint`: with {user}, {role} and {database} in it."""
+    """`text`: a pattern of the message. `hint`: with {user}, {role} and {database} in it."""
 
-    words: str
+    text: str
     gate: Gate
     hint: str
     transient: bool = False
@@ -197,7 +197,7 @@ _LIBPQS_ADDRESS = re.compile(r"^connection (?:failed|is bad): connection to serv
 def refusal_of(said: str) -> Refusal | None:
     """Why a connection was refused; None if the message is not known."""
     said = _unquoted(said)
-    return next((one for one, known in _KNOWN.items() if re.search(known.words, said)), None)
+    return next((one for one, known in _KNOWN.items() if re.search(known.text, said)), None)
 
 
 def explained(said: str, postgres: PostgresSettings, *, what: str = "", otherwise: str = "") -> DatabaseError:
@@ -238,7 +238,7 @@ def line_of(said: str, refusal: Refusal | None = None) -> str:
     """The line of the message that says why, without what libpq puts before and after it."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if refusal is not None:
-        lines = [line for line in lines if re.search(_KNOWN[refusal].words, _unquoted(line))] or lines
+        lines = [line for line in lines if re.search(_KNOWN[refusal].text, _unquoted(line))] or lines
     answers = [line for line in lines if not line.startswith("Is the server running")]
     chosen = (answers or lines or ["no message"])[-1]
     return _LIBPQS_ADDRESS.sub("", chosen.split("FATAL:")[-1]).strip().rstrip(".")

@@ -171,7 +171,7 @@ def _own_checks(copy: PostgresSettings, profile: Profile, programs: Programs) ->
     """Failed application checks of the copy. The source would fail them, too, so they do not fail the backup."""
     for one in ask_of_copy(copy, programs.major, profile.checks):
         if one.outcome != "passed":
-            yield f"Application check {one.name}: {one.words}."
+            yield f"Application check {one.name}: {one.text}."
 
 
 def _verification(manifest: Manifest, programs: Programs, findings: _Findings) -> Verification:

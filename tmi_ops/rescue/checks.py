@@ -31,10 +31,10 @@ class Altered:
 
 @dataclass(frozen=True)
 class Checked:
-    """`altered` by table; `words` describe what was checked."""
+    """`altered` by table; `texts` describe what was checked."""
 
     altered: Mapping[str, Altered]
-    words: tuple[str, ...]
+    texts: tuple[str, ...]
 
 
 def check_rows(

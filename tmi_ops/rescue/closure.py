@@ -75,7 +75,7 @@ class Picked:
                 added = self._add(pair, "chosen", chosen)
         except (psycopg.errors.ProgrammingError, psycopg.errors.DataError) as error:
             raise RecoveryError(
-                f"PostgreSQL cannot select {rows.words()}: {first_line(error)}.",
+                f"PostgreSQL cannot select {rows.describe()}: {first_line(error)}.",
                 hint="write --where as in a query of that table, with strings in single quotes",
             ) from None
         if rows.where is None and rows.key is None and added == self._count(pair.name):
@@ -164,7 +164,7 @@ def pick(sides: Sides, selection: Selection) -> Picked:
             )
     if selection.rows and not picked.tables:
         raise RecoveryError(
-            f"No rows at that moment match: {'; '.join(rows.words() for rows in selection.rows)}.",
+            f"No rows at that moment match: {'; '.join(rows.describe() for rows in selection.rows)}.",
             hint="find an earlier moment with `tmi-ops recover find`, or compare with `tmi-ops recover diff`",
             code=Code.NOT_IN_PAST,
         )

@@ -46,7 +46,7 @@ class DroppedObjects:
     left: tuple[str, ...] = ()
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def texts(self) -> tuple[str, ...]:
         """Descriptions of what is restored."""
         return (
             *(f"the table {name}" for name in self.relations),

@@ -116,7 +116,7 @@ def execute_rescue(
             tables, sequences, checks = _write_all(sides, plan, pairs, definitions, progress, report)
             with progress.timed("foreign keys"):
                 sides.now.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            rescued = Rescued(plan, tables, sequences, definitions.dropped.words, checks, progress.phases)
+            rescued = Rescued(plan, tables, sequences, definitions.dropped.texts, checks, progress.phases)
             if before_commit is not None:
                 before_commit(current_transaction(sides.now), rescued)
     except psycopg.Error as error:
@@ -166,10 +166,10 @@ def _write_all(
         progress.at = "the check"
         checked = check_rows(now, plan, pairs, counts, required, writing.stage_whole, phase)
     tables = {name: Written(*counts[name], altered.rows, altered.columns) for name, altered in checked.altered.items()}
-    return tables, sequences, (*checked.words, *_words_of_made(plan, writing.made))
+    return tables, sequences, (*checked.texts, *_describe_made(plan, writing.made))
 
 
-def _words_of_made(plan: RescuePlan, made: Mapping[str, int]) -> tuple[str, ...]:
+def _describe_made(plan: RescuePlan, made: Mapping[str, int]) -> tuple[str, ...]:
     triggers = " and ".join(fire for table in plan.tables for fire in table.fires if "(after," in fire)
     return tuple(
         f"{rows:,} rows of {table} that triggers inserted in this transaction ({triggers}) were updated to the past"

@@ -193,7 +193,7 @@ class Pair:
             for name, place in zip(self.key, self.places, strict=True)
         )
 
-    def key_words(self, alias: str) -> sql.Composed:
+    def key_text(self, alias: str) -> sql.Composed:
         """A row's key for display, as SQL: `a, b`, or the beginning of the row if there is no key."""
         if not self.key:
             return sql.SQL("left(textin(record_out({})), 60)").format(sql.Identifier(alias))

@@ -47,11 +47,11 @@ class Moment:
     open: bool = False
     shadow: bool = False
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.backup is not None:
             return f"the backup {self.backup}"
         target = self.target or Target()
-        return target.words() if target.inclusive else f"just before {target.words()}"
+        return target.describe() if target.inclusive else f"just before {target.describe()}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Past:
     """How to connect to it, and a description of its moment."""
 
     address: PostgresSettings
-    words: str
+    text: str
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def past_database(settings: Settings, store: ObjectStore, moment: Moment, report
         directory.chmod(0o755)
         if moment.open:
             with writable_copy(settings, store, directory, report) as address:
-                yield Past(address, moment.words())
+                yield Past(address, moment.describe())
         elif moment.backup is not None:
             with _loaded(settings, store, moment.backup, directory, report) as past:
                 yield past
@@ -99,7 +99,7 @@ def _recovered(
     with recovered_cluster(settings, store, plan, destination, report) as cluster:
         address = cluster.address.model_copy(update={"database": settings.postgres.database})
         _require_database(address, target)
-        yield Past(address, Moment(target).words())
+        yield Past(address, Moment(target).describe())
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def _require_database(address: PostgresSettings, target: Target) -> None:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [address.database]).fetchone()
     if found is None:
         raise RecoveryError(
-            f"At {target.words()} the cluster had no database {address.database}.",
+            f"At {target.describe()} the cluster had no database {address.database}.",
             hint="choose another moment, or set POSTGRES_DB to the name it had",
             code=Code.NOT_IN_PAST,
         )

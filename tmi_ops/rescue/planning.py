@@ -215,7 +215,7 @@ def _fired(pair: Pair, *, insert: bool, update: bool) -> tuple[str, ...]:
 def _conflicts(sides: Sides, pairs: Sequence[Pair], policy: Policy) -> tuple[Conflict, ...]:
     found = []
     for pair in pairs:
-        words = pair.key_words("t")
+        words = pair.key_text("t")
         rows = sides.past.execute(
             sql.SQL(
                 "SELECT c.kind, s.action, count(*), min(c.detail), "
@@ -296,7 +296,7 @@ def _notes_of_dropped(sides: Sides, written: Sequence[Pair]) -> list[str]:
     lost = [pair.name for pair in written if pair.now is None]
     dropped = dropped_with(sides, lost)
     tables = " and ".join(map(str, lost))
-    along = [words for words in dropped.words if words not in {f"the table {name}" for name in lost}]
+    along = [words for words in dropped.texts if words not in {f"the table {name}" for name in lost}]
     comes = [f"Also restored with {tables}: {', '.join(along)}."] if along else []
     stays = [f"Dropped with {tables} and not restored: {', '.join(dropped.left)}."] if dropped.left else []
     return [*comes, *stays]

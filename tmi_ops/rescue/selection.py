@@ -23,7 +23,7 @@ class TableRows:
     where: str | None = None
     key: tuple[str, ...] | None = None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         if self.key is not None:
             return f"the row {', '.join(self.key)} of {self.table}"
         return f"the rows of {self.table} where {self.where}" if self.where else f"all rows of {self.table}"
@@ -95,8 +95,8 @@ class Selection:
     accept_triggers: bool = False
     values: SetColumns | None = None
 
-    def words(self) -> str:
-        rows = "; ".join(rows.words() for rows in self.rows)
+    def describe(self) -> str:
+        rows = "; ".join(rows.describe() for rows in self.rows)
         if self.values is not None:
             return f"the values of {' and '.join(self.values.columns)} in {rows}"
         if not self.columns:

@@ -31,14 +31,14 @@ Content = TypeVar("Content", bound=BaseModel)
 
 
 class LookedAt(BaseModel):
-    """A plan as shown before it is confirmed; `words`: what would be done, one line each."""
+    """A plan as shown before it is confirmed; `texts`: what would be done, one line each."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str
     job: str
     environment: str
-    words: tuple[str, ...]
+    texts: tuple[str, ...]
     ends: AwareDatetime
 
 
@@ -67,7 +67,7 @@ def name_plan(environment: str, job: str, asked: Mapping[str, object], actions: 
 
 def remember_plan(home: Path, environment: str, job: str, name: str, words: Iterable[str], now: datetime) -> None:
     """Store a plan's text, so that `tmi-ops recover code` can show it."""
-    plan = LookedAt(name=name, job=job, environment=environment, words=tuple(words), ends=now + PLAN_LASTS)
+    plan = LookedAt(name=name, job=job, environment=environment, texts=tuple(words), ends=now + PLAN_LASTS)
     _write(home / _PLANS, name, plan, now)
 
 

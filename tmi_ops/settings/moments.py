@@ -67,7 +67,7 @@ def _written(text: str, words: str, zone: tzinfo | None) -> Moment:
     at = _once(text, found, zone if named is None else named)
     if named is not None:
         return Moment(at)
-    return Moment(at, _zone_words(at, zone))
+    return Moment(at, _describe_zone(at, zone))
 
 
 def _zone_of(text: str, name: str) -> tzinfo:
@@ -102,7 +102,7 @@ def _local(at: datetime, zone: tzinfo | None) -> datetime:
     return at.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
-def _zone_words(at: datetime, zone: tzinfo | None) -> str:
+def _describe_zone(at: datetime, zone: tzinfo | None) -> str:
     local = at.astimezone(zone)
     offset = f"UTC{local:%z}" if local.utcoffset() else "UTC"
     whose = "the time zone of this machine" if zone is None else "the time zone of times without one"

@@ -60,9 +60,9 @@ class Rights:
     own_schema: str = ""
     createdb: bool = False
     member_of: tuple[str, ...] = ()
-    in_words: str = ""
+    described: str = ""
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For documentation and advice."""
         said = [
             "ownership of the database and its tables" if self.owns else "",
@@ -71,7 +71,7 @@ class Rights:
             f"ownership of the schema {self.own_schema}, which it creates" if self.own_schema else "",
             "CREATEDB" if self.createdb else "",
             *self.member_of,
-            self.in_words,
+            self.described,
         ]
         return " and ".join(filter(None, said)) if sum(map(bool, said)) < 3 else ", ".join(filter(None, said))
 
@@ -108,7 +108,7 @@ PURPOSES: Mapping[Purpose, Need] = {
             owns=True,
             createdb=True,
             member_of=("pg_signal_backend",),
-            in_words="superuser to restore roles and database properties",
+            described="superuser to restore roles and database properties",
         ),
         "",
     ),

@@ -32,7 +32,7 @@ from tmi_ops.settings.groups import (
 from tmi_ops.settings.names import is_known
 from tmi_ops.settings.purposes import LOGINS, Purpose, login_of
 from tmi_ops.settings.sources import beside, env_file_names, env_files, ignored_beside, process_variables, with_stack
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 DEFAULT_HOME = ".tmi-ops"
 # The environment if none is named.
@@ -165,7 +165,7 @@ def _refuse_stricter(source: Source, wanted: Objectives, of_cluster: Objectives)
         ("RTO", wanted.rto, of_cluster.rto),
     ):
         if own < shared:
-            promised, kept = (time_words(one.total_seconds()) for one in (own, shared))
+            promised, kept = (format_duration(one.total_seconds()) for one in (own, shared))
             raise SettingsError(
                 f"{source.name} promises an {name} of {promised}, but its cluster {source.environment} one of {kept}.",
                 detail="Base backups and WAL belong to the whole cluster and follow the environment's objectives.",

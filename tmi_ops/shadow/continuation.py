@@ -87,7 +87,7 @@ def verified(fetched: Fetched, before: Handed | None) -> tuple[Handed, RefusedEr
     content = fetched.content
     for found in minimal_breaks(segment, links):
         if found.lsn < end:
-            stop = RefusedError("minimal WAL", found.words(), found.lsn, segment.name, TAKE_A_BASE)
+            stop = RefusedError("minimal WAL", found.describe(), found.lsn, segment.name, TAKE_A_BASE)
             end, content = found.lsn, cut_off(content, found.lsn - segment.start)
             break
     whole = fetched.whole and stop is None

@@ -11,7 +11,7 @@ from tmi_ops.postgres.cluster import copy_tree
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES, Destination
 from tmi_ops.settings import Settings
 from tmi_ops.shadow.place import destination_in, destination_of
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 # In addition to the copy itself: for WAL and for what is replayed.
 SPARE = 1 << 30
@@ -32,7 +32,7 @@ def copy_files(settings: Settings, into: str) -> None:
         )
     size = _size_of(source)
     if shutil.disk_usage(into).free < size + SPARE:
-        raise DiskSpaceError(f"A copy of the shadow needs {size_words(size)} in {into}.", hint="free some space there")
+        raise DiskSpaceError(f"A copy of the shadow needs {format_size(size)} in {into}.", hint="free some space there")
     for one, other in _places(source, target):
         if one.is_dir():
             copy_tree(one, other, "free some space there")
@@ -81,7 +81,7 @@ def require_place(settings: Settings, into: Path) -> None:
     size = _size_of(source)
     if around.stat().st_dev != source.directory.stat().st_dev and shutil.disk_usage(around).free < size + SPARE:
         raise DiskSpaceError(
-            f"Moving the shadow to {into} needs {size_words(size)} there, on another disk.",
+            f"Moving the shadow to {into} needs {format_size(size)} there, on another disk.",
             hint="free some space there, or give a directory on the shadow's disk",
         )
 

@@ -44,7 +44,7 @@ from tmi_ops.shadow.run import Ended, Run
 from tmi_ops.shadow.server import Listening, begins_at
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.wal.lineage import Lineage
-from tmi_ops.wal.lines import lines_words
+from tmi_ops.wal.lines import describe_lines
 
 REPORT_EVERY_S = 15.0
 PAUSE_S = 5.0
@@ -151,7 +151,7 @@ class Life:
         other = next((tip for tip in reversed(living) if tip.timeline != own.timelines[-1]), living[-1])
         self.trouble(
             "foreign timeline",
-            f"{len(living)} lines of this cluster live: {lines_words(living)}. The shadow follows timeline "
+            f"{len(living)} lines of this cluster live: {describe_lines(living)}. The shadow follows timeline "
             f"{own.timelines[-1]}; timeline {other.timeline} branched off at "
             f"{format_lsn(other.line.stretches[-1].start)}.",
             "choose the line of this environment: `tmi-ops wal line TIMELINE`",

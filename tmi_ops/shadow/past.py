@@ -19,7 +19,7 @@ from tmi_ops.recovery.point_in_time.confirmed import confirmed_plan
 from tmi_ops.recovery.point_in_time.facts import RecoveryFacts, read_facts
 from tmi_ops.recovery.point_in_time.planning import bases_on, choose_line
 from tmi_ops.recovery.point_in_time.server import owner_of
-from tmi_ops.recovery.point_in_time.target import Target, time_words
+from tmi_ops.recovery.point_in_time.target import Target, format_time
 from tmi_ops.rescue.past import Moment, Past, past_database
 from tmi_ops.rescue.travel.replaying import standing_at
 from tmi_ops.settings import Settings
@@ -83,7 +83,7 @@ def _replayed(
     plan = confirmed_plan(store, facts, target, programs, directory, report, base=base)
     with standing_at(plan, store, destination, programs, identity, report, finish="promote") as standing:
         address = standing.address.model_copy(update={"database": settings.postgres.database})
-        words = target.words() if moment.target is not None else f"the shadow as it stands{stands_at}"
+        words = target.describe() if moment.target is not None else f"the shadow as it stands{stands_at}"
         yield Past(address, words)
 
 
@@ -95,7 +95,7 @@ def _require_ahead(settings: Settings, target: Target | None) -> str:
     stands_at = local.report.commit_at
     if target is not None and target.time is not None and target.time < stands_at:
         raise _replayed_already(target)
-    return f" ({time_words(stands_at)})"
+    return f" ({format_time(stands_at)})"
 
 
 def _base_before(facts: RecoveryFacts, redo: int, wanted: str) -> str:
@@ -113,7 +113,7 @@ def _base_before(facts: RecoveryFacts, redo: int, wanted: str) -> str:
 
 def _replayed_already(target: Target) -> RecoveryError:
     return RecoveryError(
-        f"The shadow has already replayed past {target.words()}.",
+        f"The shadow has already replayed past {target.describe()}.",
         hint="leave out --from-shadow; a shadow that runs with --delay 1h stays an hour behind",
         code=Code.TARGET_TOO_EARLY,
     )

@@ -31,7 +31,7 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.replication import ReplicationError, connect_replication
 from tmi_ops.settings import PostgresSettings
 from tmi_ops.shadow.report import RollingCheck
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 BEATS_EVERY_S, SCHEMA_EVERY_S, PAGES_EVERY_S = 60.0, 3600.0, 86_400.0
 PAGES_RATE = 4 << 20
@@ -148,11 +148,11 @@ class PeriodicChecks:
             return unknown("No heartbeat was written yet. To write one a minute, run `tmi-ops heartbeat --every 60`.")
         wrong = check_chain(rows, Bound(), ())
         if last is not None and (not rows or rows[0] != last):
-            wrong = (f"{last.words()} was present before, and is now missing or changed.", *wrong)
+            wrong = (f"{last.describe()} was present before, and is now missing or changed.", *wrong)
         if wrong:
             return failed("The heartbeat chain is broken.", wrong[:10])
         self._beats = rows[-1:]
-        return passed(f"Unbroken up to {rows[-1].words()}.")
+        return passed(f"Unbroken up to {rows[-1].describe()}.")
 
     def _pages(self) -> None:
         if not self.data_checksums:
@@ -178,7 +178,7 @@ class PeriodicChecks:
                     covered = min(1.0, told / size)
                     self._answer("page_checksums", passed("No wrong checksum so far."), covered)
                 done = message.done if isinstance(message, Progress) else done
-        self._answer("page_checksums", passed(f"{size_words(done)} of files, all pages with correct checksums."), 1.0)
+        self._answer("page_checksums", passed(f"{format_size(done)} of files, all pages with correct checksums."), 1.0)
 
     def _relations(self) -> None:
         lacking = []

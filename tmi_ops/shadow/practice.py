@@ -85,6 +85,6 @@ def _until(reached: Callable[[], bool], server: ShadowServer) -> None:
         if server.ended is not None or time.monotonic() > deadline:
             server.log.read()
             raise RecoveryError(
-                f"The copy of the shadow did not start: {server.log.last_words}.", code=Code.SHADOW_FAILED
+                f"The copy of the shadow did not start: {server.log.last_messages}.", code=Code.SHADOW_FAILED
             )
         time.sleep(LOOK_EVERY_S)

@@ -97,7 +97,7 @@ class ShadowAlerts:
                 outcome = self._service.raise_alert(alert)
                 self._raised_at = now
                 if outcome.sent is not None or outcome.trouble:
-                    self._note(outcome.words)
+                    self._note(outcome.text)
             self._open, self._begun = alert, True
         elif report.state == "level" and (self._open is not None or not self._begun):
             self._service.resolve(alert_key(report.name), "The shadow has replayed all archived WAL.")

@@ -298,10 +298,10 @@ class Run:
     def _after_its_end(self, server: ShadowServer, feeder: Feeder) -> Ended:
         """Decide what to do after the server exited."""
         log = server.log
-        words = [*log.fatal, log.last_words]
+        words = [*log.fatal, log.last_messages]
         if log.disk_full:
             raise DiskSpaceError(
-                f"The shadow's disk became full: {log.last_words}.",
+                f"The shadow's disk became full: {log.last_messages}.",
                 detail="What was replayed so far is intact.",
                 hint="free some space there, or set TMI_OPS_HOME to a directory on a larger disk",
             )
@@ -317,13 +317,13 @@ class Run:
             record = f" ({found[1]})" if found else ""
             kind: TroubleKind = "minimal WAL" if minimal else "record that cannot be replayed"
             segment = segment_at(self._line.timeline_at(lsn), lsn, self._seed.wal_segment_size)
-            what = f"The server exited at the record at {format_lsn(lsn)}{record}: {log.last_words}."
+            what = f"The server exited at the record at {format_lsn(lsn)}{record}: {log.last_messages}."
             trouble = trouble_at(kind, what, TAKE_A_BASE, lsn, segment.name)
             self._reporter.change_troubles(lambda before: (*(one for one in before if one.kind != kind), trouble))
             self._reporter.update(state="stopped")
             return self._rest()
         self._life.trouble(
-            "server", f"The shadow's server exited: {log.last_words}.", "watch its restart: `tmi-ops shadow status`"
+            "server", f"The shadow's server exited: {log.last_messages}.", "watch its restart: `tmi-ops shadow status`"
         )
         self._life.stop.wait(REST_S)
         return Ended.AGAIN

@@ -141,7 +141,7 @@ class ShadowServer:
             time.sleep(LOOK_EVERY_S)
         self.log.read()
         raise RecoveryError(
-            f"The shadow in {self.directory} could not be promoted: {self.log.last_words}.", code=Code.SHADOW_FAILED
+            f"The shadow in {self.directory} could not be promoted: {self.log.last_messages}.", code=Code.SHADOW_FAILED
         )
 
     def close(self) -> None:

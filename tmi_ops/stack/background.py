@@ -148,9 +148,9 @@ def _why_it_ended(log: Path, offset: int) -> StackError:
     """The error that the supervisor logged, or the last lines of its log, such as a traceback's."""
     said = log.read_bytes()[offset:].decode(errors="replace") if log.exists() else ""
     errors = dict(_ERROR_LINE.findall(said))
-    last_words = " ".join(said.strip().splitlines()[-3:]) or "its supervisor logged nothing."
+    last_messages = " ".join(said.strip().splitlines()[-3:]) or "its supervisor logged nothing."
     return StackError(
-        f"The stack did not start: {errors.get('ERROR', last_words)}",
+        f"The stack did not start: {errors.get('ERROR', last_messages)}",
         detail="Its data is unchanged.",
         hint=errors.get("HINT", f"read {log.parent}"),
         code=Code.STACK_SERVER_FAILED,

@@ -151,7 +151,7 @@ class Backend(Protocol):
     def url(self) -> str:
         """The root as a URL that ends with a slash."""
 
-    def guide_words(self) -> Mapping[str, str]:
+    def guide_values(self) -> Mapping[str, str]:
         """The values that RESTORE.md contains for this store, by placeholder.
 
         `CONNECT` is its step 1, and may contain the other placeholders. No credentials.

@@ -14,7 +14,7 @@ from tmi_ops.private import make_directory, write_durably, write_private
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.encryption import read_identities
 from tmi_ops.store.minisign import PublicKey, SecretKey, new_secret_key, secret_key_file
-from tmi_ops.store.trust import ROLES, Role, Trust, TrustedKey, read_trust, trusted_keys, trusted_word
+from tmi_ops.store.trust import ROLES, Role, Trust, TrustedKey, read_trust, trusted_entry, trusted_keys
 
 AGE_FILE = "age.key"
 TRUSTED_FILE = "trusted.keys"
@@ -74,7 +74,7 @@ class KeyFacts:
             f"encrypts for  {', '.join(self.recipients) or 'nobody: backups are not encrypted'}",
             f"decrypts as   {private}",
             f"signs as      {self.signing.text if self.signing else 'no key: documents are not signed'}",
-            *(f"trusts        {trusted_word(one)}" for one in self.trusted),
+            *(f"trusts        {trusted_entry(one)}" for one in self.trusted),
             *(() if self.trusted else ("trusts        any key: signatures are not checked",)),
             *self.problems,
         ]
@@ -85,7 +85,7 @@ class KeyFacts:
             "recipients": list(self.recipients),
             "identities": None if self.identities is None else list(self.identities),
             "signing": self.signing.text if self.signing else None,
-            "trusted": [trusted_word(one) for one in self.trusted],
+            "trusted": [trusted_entry(one) for one in self.trusted],
             "problems": list(self.problems),
         }
 
@@ -202,7 +202,7 @@ def rotate_signing_key(
         if may_have_ended:
             raise OpsError(
                 what,
-                detail=f"The old key is still in {file}, the new one in {successor}. {only_file} may already end the old.",
+                detail=f"{file} has the old key, {successor} the new one. {only_file} may already end the old one.",
                 hint=f"if {only_file} names the new key: mv {successor} {file}; otherwise rotate again",
             ) from None
         successor.unlink(missing_ok=True)
@@ -251,7 +251,7 @@ def public_keys_of(identities: Sequence[Any]) -> tuple[str, ...]:
 def trusted_file_text(environment: str, trusted: Sequence[TrustedKey]) -> str:
     """The content of a file for TMI_OPS_TRUSTED_KEYS."""
     head = f"# Keys that sign for {environment}: [role:]key[@end[#record]]. `minisign -V -P KEY -m FILE` checks a file."
-    text = "\n".join([head, *map(trusted_word, trusted)]) + "\n"
+    text = "\n".join([head, *map(trusted_entry, trusted)]) + "\n"
     if trusted_keys(text) != list(trusted):
         raise AssertionError
     return text

@@ -57,7 +57,7 @@ class PublicKey:
     @property
     def name(self) -> str:
         """The key id as minisign prints it in comments."""
-        return _id_words(self.key_id)
+        return _format_id(self.key_id)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Signature:
 
     @property
     def key_name(self) -> str:
-        return _id_words(self.key_id)
+        return _format_id(self.key_id)
 
 
 def new_secret_key() -> SecretKey:
@@ -211,5 +211,5 @@ def _prehash(content: bytes) -> bytes:
     return hashlib.blake2b(content).digest()
 
 
-def _id_words(key_id: bytes) -> str:
+def _format_id(key_id: bytes) -> str:
     return f"{int.from_bytes(key_id, 'little'):016X}"

@@ -10,7 +10,7 @@ from tmi_ops.private import write_private
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.encryption import read_identities
 from tmi_ops.store.keys import SHEET_FILE, MadeKeys
-from tmi_ops.store.trust import TrustedKey, trusted_word
+from tmi_ops.store.trust import TrustedKey, trusted_entry
 
 
 def recovery_sheet(
@@ -35,7 +35,7 @@ def recovery_sheet(
             *(f"  {key}" for key in age_keys),
             "",
             "Trusted public signing keys (the value of TMI_OPS_TRUSTED_KEYS):",
-            *(f"  {trusted_word(one)}" for one in trusted),
+            *(f"  {trusted_entry(one)}" for one in trusted),
             "",
             "Check that RESTORE.md is genuine before you follow it, and each manifest.json likewise:",
             *(f"  minisign -V -P {one.key.text} -m RESTORE.md" for one in trusted if "writer" in one.roles),

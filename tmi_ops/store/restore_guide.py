@@ -31,7 +31,7 @@ def write_restore_guide(store: ObjectStore) -> bool:
 def restore_guide(store: ObjectStore) -> str:
     """The guide, with this store's addresses in its commands."""
     text = (files("tmi_ops.store") / GUIDE_KEY).read_text(encoding="utf-8")
-    words = {**store.backend.guide_words(), "ENVIRONMENT": store.root.rstrip("/").rpartition("/")[2]}
+    words = {**store.backend.guide_values(), "ENVIRONMENT": store.root.rstrip("/").rpartition("/")[2]}
     for name, word in words.items():
         text = text.replace(f"@{name}@", word)
     return text

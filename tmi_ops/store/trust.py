@@ -251,7 +251,7 @@ def trusted_keys(text: str) -> list[TrustedKey]:
     return [_trusted_key(word) for line in lines for word in line.replace(",", " ").split()]
 
 
-def trusted_word(trusted: TrustedKey) -> str:
+def trusted_entry(trusted: TrustedKey) -> str:
     """A pinned key in the format of `trusted_keys`."""
     role = "" if trusted.roles == ROLES else f"{trusted.roles[0]}:"
     until = f"@{trusted.until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if trusted.until else ""

@@ -22,7 +22,7 @@ class Break:
     lsn: int
     kind: BreakKind
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The break as a sentence."""
         if self.kind == "minimal":
             return (

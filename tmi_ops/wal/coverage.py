@@ -101,7 +101,7 @@ class WalRange:
     def why_it_ends(self) -> str:
         """A sentence on what stops a replay at `end`. Empty if nothing does."""
         if self.broken is not None:
-            return self.broken.words()
+            return self.broken.describe()
         if self.missing is not None:
             return f"{self.missing.name} is missing from the archive, though there is WAL after it."
         return ""

@@ -168,15 +168,15 @@ def several_live(tips: Sequence[Tip]) -> str | None:
     """A sentence if several lines live, because the same moment is a different state on each. None if only one does."""
     if len(tips) < 2:
         return None
-    return f"{len(tips)} lines of the cluster live: {lines_words(tips)}. A restore needs `--timeline`."
+    return f"{len(tips)} lines of the cluster live: {describe_lines(tips)}. A restore needs `--timeline`."
 
 
-def lines_words(tips: Sequence[Tip]) -> str:
+def describe_lines(tips: Sequence[Tip]) -> str:
     """For example `timeline 1 (newest commit 2026-11-27 12:00:00 UTC) and timeline 2 (...)`."""
-    return " and ".join(f"timeline {tip.timeline} ({_newest_words(tip)})" for tip in tips)
+    return " and ".join(f"timeline {tip.timeline} ({_describe_newest(tip)})" for tip in tips)
 
 
-def _newest_words(tip: Tip) -> str:
+def _describe_newest(tip: Tip) -> str:
     if tip.newest is None:
         return "newest commit unknown"
     return f"newest commit {tip.newest.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

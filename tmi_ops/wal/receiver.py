@@ -247,7 +247,7 @@ class _Receiver:
     def _record_break(self, system_identifier: str, found: Break) -> None:
         update_records(self._store, system_identifier, lambda records: records.with_break(found))
         self._report.note(
-            f"{found.words()} No recovery can pass this point. Take a base backup now: `tmi-ops backup base`"
+            f"{found.describe()} No recovery can pass this point. Take a base backup now: `tmi-ops backup base`"
         )
 
     def _has_lease(self, lease_ends: ExitStack, identity: SystemIdentity) -> bool:

@@ -179,7 +179,7 @@ def test_without_a_channel_the_alert_is_kept_and_says_that_nobody_was_told(
     alert_settings: Settings, clock: Clock
 ) -> None:
     service = AlertService(alert_settings.model_copy(update={"alerts": AlertSettings()}), clock)
-    assert "sent to nobody" in service.raise_alert(alert()).words
+    assert "sent to nobody" in service.raise_alert(alert()).text
     (record,) = service.records()
     assert record.is_open
 
@@ -202,7 +202,7 @@ def test_no_address_shows_in_what_is_kept_or_returned(alert_settings: Settings, 
     assert len([problem for problem in outcome.problems.values() if problem]) == 4
     kept = "".join(file.read_text() for file in alert_settings.home.rglob("*.json"))
     assert kept
-    for text in (repr(outcome), outcome.words, kept, log.getvalue(), repr(service.channels)):
+    for text in (repr(outcome), outcome.text, kept, log.getvalue(), repr(service.channels)):
         assert PASSWORD not in text
 
 

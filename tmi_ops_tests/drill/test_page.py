@@ -48,9 +48,7 @@ def evidence(**changes: object) -> Evidence:
             newest_lsn="0/5000000",
             bases=(WindowBase(backup_id="20261124T120000Z-base-0001", format="full", taken_at=NOON),),
         ),
-        "target": DrillTarget(
-            words="2026-11-24 12:30:00 UTC", kind="time", chosen="at random", time=minute(30), seed=7
-        ),
+        "target": DrillTarget(text="2026-11-24 12:30:00 UTC", kind="time", chosen="at random", time=minute(30), seed=7),
         "disk_needed": 5_000_000_000,
         "copy_": Copy(
             lsn="0/4000000",
@@ -105,7 +103,7 @@ def test_it_fetches_nothing_from_anywhere() -> None:
 
 
 def test_a_name_cannot_become_markup() -> None:
-    target = DrillTarget(words="the restore point <script>x</script>", kind="name", chosen="asked for")
+    target = DrillTarget(text="the restore point <script>x</script>", kind="name", chosen="asked for")
     page = evidence_page(evidence(target=target, database="<b>&"))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -117,7 +115,7 @@ def test_a_failed_drill_gives_its_reasons_and_needs_no_copy() -> None:
         outcome="failed",
         reasons=("Recovered to the target: base.tar.zst is damaged.",),
         copy_=None,
-        target=DrillTarget(words="the end of the WAL", kind="latest", chosen="asked for"),
+        target=DrillTarget(text="the end of the WAL", kind="latest", chosen="asked for"),
     )
     page = evidence_page(failed)
     assert "FAILED" in page

@@ -212,15 +212,15 @@ def test_what_runs_without_a_person_is_told_from_what_does_not() -> None:
 
 def test_a_cure_says_what_to_type() -> None:
     unverified = judge_rpo(CASES["a dump that nobody has proven"][0], DEVELOPMENT)
-    assert unverified.cures[0].words() == f"verify a backup: tmi-ops verify {DUMP}"
+    assert unverified.cures[0].describe() == f"verify a backup: tmi-ops verify {DUMP}"
     drill = judge_rpo(CASES["a base that no drill has proven, and nothing else"][0], PRODUCTION).cures[0]
-    assert drill.words() == f"run a drill, which verifies {BASE}: tmi-ops drill --latest"
+    assert drill.describe() == f"run a drill, which verifies {BASE}: tmi-ops drill --latest"
 
 
 def test_dumps_that_come_too_seldom_want_a_shorter_interval() -> None:
     reading = judge_rpo(CASES["dumps alone, a day apart"][0], DEVELOPMENT)
     assert [cure.action for cure in reading.cures] == [Action.BACK_UP_LOGICAL, Action.SHORTEN_INTERVAL]
-    assert "now 24 h" in reading.cures[1].words()
+    assert "now 24 h" in reading.cures[1].describe()
 
 
 def test_two_lines_that_live_are_a_risk_though_the_objective_is_met() -> None:

@@ -12,7 +12,7 @@ from tmi_ops.objectives.facts import LogicalBackup, RecoverabilityFacts
 from tmi_ops.objectives.rto import forecast_phases, forecast_rto
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import Objectives
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 from tmi_ops_tests.objectives.facts import (
     DEVELOPMENT,
     GB,
@@ -205,5 +205,5 @@ def test_after_an_incremental_backup_one_more_link_is_fetched_and_combined() -> 
     cure = forecast_rto(facts(way=long), PRODUCTION).cures[0]
     assert (cure.action, cure.detail) == (
         Action.BACK_UP_INCREMENTAL,
-        f"after which a recovery would take {time_words(seconds)}",
+        f"after which a recovery would take {format_duration(seconds)}",
     )

@@ -50,6 +50,6 @@ def test_what_rests_on_another_still_follows_it_and_as_often() -> None:
 
 def test_the_words_say_the_time_that_it_is() -> None:
     moved = shifted(plan_timetable(Objectives(rpo=timedelta(hours=4), rto=timedelta(hours=2))), 1)
-    assert (moved.logical.words, moved.full_base.words) == ("daily at 02:37", "Sundays at 01:37")
-    assert moved.retention.words == "daily at 05:57"
-    assert moved.health.words == "hourly"
+    assert (moved.logical.text, moved.full_base.text) == ("daily at 02:37", "Sundays at 01:37")
+    assert moved.retention.text == "daily at 05:57"
+    assert moved.health.text == "hourly"

@@ -126,7 +126,7 @@ def test_a_switch_or_a_time_zone_that_means_nothing_is_refused(variables: dict[s
     ],
 )
 def test_a_cadence_is_said_in_the_largest_unit_that_says_it(rpo: timedelta, every: str) -> None:
-    words = plan_timetable(Objectives(rpo=rpo, rto=timedelta(hours=4))).wal.words
+    words = plan_timetable(Objectives(rpo=rpo, rto=timedelta(hours=4))).wal.text
     assert f"every {every}" in words
     assert f"every {every}s" not in words
 
@@ -134,6 +134,6 @@ def test_a_cadence_is_said_in_the_largest_unit_that_says_it(rpo: timedelta, ever
 def test_incremental_backups_leave_the_full_one_sundays_first_hour() -> None:
     half_a_day = plan_timetable(Objectives(rpo=timedelta(minutes=15), rto=timedelta(minutes=30))).incremental_base
     assert half_a_day.crons == ("0 1,13 * * 1-6", "0 13 * * 0")
-    assert half_a_day.words == "every 12 hours, from 01:00"
+    assert half_a_day.text == "every 12 hours, from 01:00"
     a_day = plan_timetable(Objectives(rpo=timedelta(hours=4), rto=timedelta(hours=2))).incremental_base
-    assert (a_day.crons, a_day.words) == (("0 1 * * 1-6",), "other days at 01:00")
+    assert (a_day.crons, a_day.text) == (("0 1 * * 1-6",), "other days at 01:00")

@@ -111,7 +111,7 @@ def test_the_launchpad_asks_for_the_past_and_the_rows(config: dict[str, object],
     ],
 )
 def test_the_past_is_what_was_named(past: ToTime | ToLsn | ToName | OfBackup, moment: str) -> None:
-    assert RowsConfig(past=past, rows=OfTable(name="t")).moment().words() == moment
+    assert RowsConfig(past=past, rows=OfTable(name="t")).moment().describe() == moment
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_past_is_what_was_named(past: ToTime | ToLsn | ToName | OfBackup, mo
     ],
 )
 def test_the_rows_are_those_that_were_named(rows: OfTable | OfThreatModel | OfRoot, words: str) -> None:
-    assert RowsConfig(past=OfBackup(id="latest"), rows=rows).selection(TMI).words() == words
+    assert RowsConfig(past=OfBackup(id="latest"), rows=rows).selection(TMI).describe() == words
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def test_each_is_asked_by_itself_and_one_that_cannot_be_asked_stops_no_other(dat
         ("slow", "unknown"),
         ("odd", "failed"),
     ]
-    assert answers[0].words == 'could not run: relation "nowhere" does not exist'
-    assert "statement timeout" in answers[2].words
+    assert answers[0].text == 'could not run: relation "nowhere" does not exist'
+    assert "statement timeout" in answers[2].text
 
 
 @pytest.mark.parametrize(
@@ -115,4 +115,4 @@ def test_whoever_could_run_programs_there_asks_nothing_as_a_table_may_have_becom
             connection.execute(f"DROP OWNED BY {own}")
             connection.execute(f"DROP ROLE {own}")
     assert answer.outcome == "unknown"
-    assert f"not run as {own}" in answer.words
+    assert f"not run as {own}" in answer.text

@@ -9,7 +9,7 @@ LEFT = PreparedTransaction("it's \x1b left", "app", datetime(2026, 11, 27, 18, 6
 
 def test_the_statement_that_ends_it_is_told_quoted_and_without_control_characters() -> None:
     assert LEFT.ending() == "COMMIT PREPARED 'it''s ? left' or ROLLBACK PREPARED 'it''s ? left'"
-    assert LEFT.words() == "the prepared transaction it's ? left of app, since 2026-11-27 18:06:45 UTC"
+    assert LEFT.describe() == "the prepared transaction it's ? left of app, since 2026-11-27 18:06:45 UTC"
 
 
 def test_without_one_the_advice_is_about_sessions() -> None:

@@ -43,7 +43,7 @@ def planned(tmi: Tmi, moment: Moment, selection: Selection) -> tuple[RescuePlan 
         past_database(tmi.settings, tmi.store, moment, REPORT) as past,
         both_sides(past.address, tmi.settings.postgres) as sides,
     ):
-        rescue = Opened.of(sides, selection, past.words, REPORT).plan
+        rescue = Opened.of(sides, selection, past.text, REPORT).plan
     return rescue, Run.of(tmi.settings, tmi.store, runbook_of(tmi.settings, moment, rescue))
 
 

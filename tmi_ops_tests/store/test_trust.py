@@ -22,8 +22,8 @@ from tmi_ops.store.trust import (
     UntrustedError,
     last_segments,
     read_trust,
+    trusted_entry,
     trusted_keys,
-    trusted_word,
 )
 
 NOW = datetime(2026, 11, 27, 20, 0, tzinfo=UTC)
@@ -118,7 +118,7 @@ def test_what_a_retired_key_had_not_signed_by_then_is_refused_however_it_is_date
     with pytest.raises(UntrustedError, match="not available"):
         checked(trusting(retired))
     trust.check_stamp(NAME, CONTENT, trust.stamp(NAME, CONTENT), "WAL", datetime.now(UTC))  # of an earlier release
-    assert trusted_keys(trusted_word(retired)) == [retired]
+    assert trusted_keys(trusted_entry(retired)) == [retired]
 
 
 FOLDER = "wal/7000000000000000001/00000001"
@@ -174,7 +174,7 @@ def test_keys_are_read_from_words_and_files(tmp_path: Path) -> None:
         TrustedKey(OTHER.public, ("prover",)),
         TrustedKey(OTHER.public),
     )
-    assert trusted_keys("\n".join(map(trusted_word, trust.trusted))) == list(trust.trusted)
+    assert trusted_keys("\n".join(map(trusted_entry, trust.trusted))) == list(trust.trusted)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tmi_ops.postgres.wal_files import TimelineSwitch
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.lineage import Lineage, Stretch, lineage
-from tmi_ops.wal.lines import Commits, Tip, followed_line, is_abandoned, lines_of, lines_words, living, parting
+from tmi_ops.wal.lines import Commits, Tip, describe_lines, followed_line, is_abandoned, lines_of, living, parting
 from tmi_ops.wal.records import ArchiveRecords, Followed
 from tmi_ops_tests.wal.test_coverage import Stored, archive_with, at, whole
 
@@ -123,7 +123,8 @@ def test_of_several_the_one_that_was_followed_last_is_taken() -> None:
 def test_two_lines_are_named_with_their_newest_commits() -> None:
     tips = [Tip(lineage(1, ()), at(4), minute(1)), Tip(lineage(2, HISTORY[2]), at(3))]
     assert (
-        lines_words(tips) == "timeline 1 (newest commit 2026-11-27 12:01:00 UTC) and timeline 2 (newest commit unknown)"
+        describe_lines(tips)
+        == "timeline 1 (newest commit 2026-11-27 12:01:00 UTC) and timeline 2 (newest commit unknown)"
     )
 
 

@@ -24,7 +24,7 @@ from tmi_ops.postgres.versions import MAINTAIN
 from tmi_ops.progress import Report
 from tmi_ops.schema.locking import MIGRATION_LOCK
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 _POLL_S = 0.05
 
@@ -252,7 +252,7 @@ def _take(connection: psycopg.Connection[Any], step: Step, limits: Limits, deadl
         if connection.closed:
             raise
         return taken("failed", f"{_first_line(error)}.{_clear_away(connection, step, limits)}")
-    return taken("done", f"in {time_words(time.monotonic() - started)}")
+    return taken("done", f"in {format_duration(time.monotonic() - started)}")
 
 
 def _limit(connection: psycopg.Connection[Any], step: Step, limits: Limits, remaining_s: float) -> None:

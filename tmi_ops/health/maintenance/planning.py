@@ -14,7 +14,7 @@ from tmi_ops.health.probes.indexes import InvalidIndexes
 from tmi_ops.health.probes.sessions import Session, Sessions
 from tmi_ops.health.probes.vacuum import Upkeep
 from tmi_ops.health.probes.wraparound import Wraparound
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 # The probes that a plan needs.
 PROBES = (
@@ -71,7 +71,7 @@ def _sessions(results: dict[str, Examined], limits: Limits) -> Iterator[EndSessi
 
 def _session(session: Session, limits: Limits, *, idle: bool) -> EndSession | LeftOut:
     what = "idle in a transaction" if idle else "has been running a query"
-    reason = f"{what} for {time_words(session.seconds)}"
+    reason = f"{what} for {format_duration(session.seconds)}"
     if session.privileged:
         return LeftOut(session.describe(), f"{reason}, but its role is a superuser or has REPLICATION: end it by hand")
     if not limits.terminate:
@@ -123,7 +123,7 @@ def _indexes(results: dict[str, Examined]) -> Iterator[Step | LeftOut]:
     if isinstance(bloat.reading, Bloat):
         for item in bloat.reading.over(bloat.thresholds):
             if isinstance(item, BloatedIndex) and item.name not in {one.index for one in rebuilds}:
-                reason = f"wastes {size_words(item.wasted or 0)} of {size_words(item.size)}"
+                reason = f"wastes {format_size(item.wasted or 0)} of {format_size(item.size)}"
                 rebuilds.append(Rebuild(item.name, item.table_name, reason, item.size))
     yield from (_if_it_fits(rebuild, results["disk_space"]) for rebuild in rebuilds)
 
@@ -136,7 +136,7 @@ def _if_it_fits(rebuild: Rebuild, disk: Examined) -> Rebuild | LeftOut:
         if free < _DISK_FACTOR * rebuild.size:
             return LeftOut(
                 rebuild.index, f"{rebuild.reason}, but a rebuild needs twice its size on a disk with "
-                f"{size_words(free)} free",
+                f"{format_size(free)} free",
             )  # fmt: skip
     return rebuild
 

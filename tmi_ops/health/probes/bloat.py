@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, LiteralString, TypeVar
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.postgres.versions import NEVER_ANALYZED, READ_ALL_DATA, since
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 if TYPE_CHECKING:
     from psycopg import sql
@@ -210,8 +210,8 @@ class Bloat(Reading):
         return [
             {
                 self.what: item.name,
-                "size": size_words(item.size),
-                "wasted": "not known" if item.wasted is None else size_words(item.wasted),
+                "size": format_size(item.size),
+                "wasted": "not known" if item.wasted is None else format_size(item.wasted),
                 "wasted (%)": round(item.percent, 1),
             }
             for item in self.items[:_SHOWN]
@@ -243,7 +243,7 @@ def _exact_query(session: ProbeSession, query: LiteralString) -> sql.Composed:
 
 def _nothing_known(session: ProbeSession, reading: Bloat) -> CannotTell:
     """pg_stats hides what the role may not read and is empty before the first ANALYZE: the two look the same."""
-    count = count_words(len(reading.items), reading.what, "indexes" if reading.what == "index" else None)
+    count = format_count(len(reading.items), reading.what, "indexes" if reading.what == "index" else None)
     can_read = "pg_read_all_data" if session.server.major >= READ_ALL_DATA else "SELECT ON ALL TABLES IN SCHEMA public"
     return CannotTell(
         Cause.RIGHT,
@@ -268,13 +268,13 @@ def _summary(reading: Bloat) -> str:
     how = "measured" if reading.exact else "estimated"
     plural = "indexes" if reading.what == "index" else "tables"
     if not reading.judged:
-        return f"{how}: no {reading.what} wastes {size_words(FLOOR_BYTES)} or more"
+        return f"{how}: no {reading.what} wastes {format_size(FLOOR_BYTES)} or more"
     most = reading.judged[0]
     wasted = sum(item.wasted or 0 for item in reading.judged)
     unknown = f"; {len(reading.unknown)} without statistics" if reading.unknown else ""
     return (
-        f"{how}: {size_words(wasted)} wasted in {count_words(len(reading.judged), reading.what, plural)}, most in "
-        f"{most.name} ({size_words(most.wasted or 0)} of {size_words(most.size)}){unknown}"
+        f"{how}: {format_size(wasted)} wasted in {format_count(len(reading.judged), reading.what, plural)}, most in "
+        f"{most.name} ({format_size(most.wasted or 0)} of {format_size(most.size)}){unknown}"
     )
 
 
@@ -286,7 +286,7 @@ def judge_tables(reading: Bloat, thresholds: Thresholds) -> Answer:
     return answer(
         status,
         _summary(reading),
-        f"new rows reuse this space; act only if the bloat persists: {list_words(over)}. To return space to the disk, "
+        f"new rows reuse this space; act only if the bloat persists: {format_list(over)}. To return space to the disk, "
         "run pg_repack (online) or VACUUM FULL (locks the table while it copies it)",
         (f"VACUUM (ANALYZE) {over[0]};", f"VACUUM (FULL, ANALYZE) {over[0]};  -- blocks reads and writes of the table"),
     )
@@ -300,7 +300,7 @@ def judge_indexes(reading: Bloat, thresholds: Thresholds) -> Answer:
     return answer(
         status,
         _summary(reading),
-        f"rebuild online: {list_words(over)}; `tmi-ops maintain` does this",
+        f"rebuild online: {format_list(over)}; `tmi-ops maintain` does this",
         tuple(f"REINDEX INDEX CONCURRENTLY {name};" for name in over[:5]),
     )
 
@@ -309,7 +309,7 @@ TABLE_BLOAT = Probe(
     "table_bloat",
     Area.STORAGE,
     "Table bloat",
-    f"wasted share of the worst table, of tables that waste at least {size_words(FLOOR_BYTES)}",
+    f"wasted share of the worst table, of tables that waste at least {format_size(FLOOR_BYTES)}",
     Thresholds(40, 70, "%"),
     _read_tables,
     judge_tables,
@@ -318,7 +318,7 @@ INDEX_BLOAT = Probe(
     "index_bloat",
     Area.INDEXES,
     "Index bloat",
-    f"wasted share of the worst index, of indexes that waste at least {size_words(FLOOR_BYTES)}",
+    f"wasted share of the worst index, of indexes that waste at least {format_size(FLOOR_BYTES)}",
     Thresholds(50, 80, "%"),
     _read_indexes,
     judge_indexes,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
-from tmi_ops.health.formatting import count_words
+from tmi_ops.health.formatting import format_count
 from tmi_ops.health.probe import READ_ALL_SETTINGS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -63,8 +63,8 @@ class DiskSpace(Reading):
             {
                 "place": one.place,
                 "path": one.path,
-                "size": size_words(one.size),
-                "free": size_words(one.free),
+                "size": format_size(one.size),
+                "free": format_size(one.free),
                 "used (%)": round(one.percent_used, 1),
             }
             for one in self.filesystems
@@ -120,7 +120,7 @@ def _is_on_this_machine(backend_pid: int) -> bool:
 
 def judge_disk(reading: DiskSpace, thresholds: Thresholds) -> Answer:
     fullest = reading.filesystems[0]
-    summary = f"{fullest.percent_used:.0f} % used, {size_words(fullest.free)} free ({fullest.place}: {fullest.path})"
+    summary = f"{fullest.percent_used:.0f} % used, {format_size(fullest.free)} free ({fullest.place}: {fullest.path})"
     status = thresholds.status(fullest.percent_used)
     if status is Outcome.OK:
         return answer(status, summary)
@@ -154,8 +154,8 @@ def judge_checksums(reading: Checksums, thresholds: Thresholds) -> Answer:
         return answer(status, "data checksums are on; no page has failed")
     return answer(
         status,
-        f"{count_words(reading.failures, 'page')} failed the checksum in {', '.join(reading.databases)}, most recently "
-        f"at {reading.last_failure}",
+        f"{format_count(reading.failures, 'page')} failed the checksum in {', '.join(reading.databases)}, most "
+        f"recently at {reading.last_failure}",
         "keep the old backups, and restore the newest verified backup on other hardware: the disk or its controller "
         "returns wrong bytes",
         ("tmi-ops backups", "tmi-ops verify latest"),

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer, as_row
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -104,8 +104,8 @@ class UnusedIndexes(Reading):
         return {"unused indexes (MB)": self.megabytes}
 
     def rows(self) -> Sequence[Row]:
-        unused = [as_row(one, size=size_words(one.size), scans=0) for one in self.indexes[:20]]
-        return [*unused, *(as_row(one, size=size_words(one.size)) for one in self.most_used)]
+        unused = [as_row(one, size=format_size(one.size), scans=0) for one in self.indexes[:20]]
+        return [*unused, *(as_row(one, size=format_size(one.size)) for one in self.most_used)]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class UnindexedKeys(Reading):
                 "table": k.table_name,
                 "foreign key": k.name,
                 "refers to": k.refers_to,
-                "table size": size_words(k.size),
+                "table size": format_size(k.size),
                 "cure": k.cure,
             }
             for k in self.keys
@@ -163,21 +163,21 @@ def judge_unused(reading: UnusedIndexes, thresholds: Thresholds) -> Answer:
     if reading.observed_s < OBSERVED_LONG_ENOUGH_S:
         raise CannotTell(
             Cause.TOO_EARLY,
-            f"The statistics span only {time_words(reading.observed_s)}; unused indexes are judged after "
-            f"{time_words(OBSERVED_LONG_ENOUGH_S)}.",
+            f"The statistics span only {format_duration(reading.observed_s)}; unused indexes are judged after "
+            f"{format_duration(OBSERVED_LONG_ENOUGH_S)}.",
         )
     status = thresholds.status(reading.megabytes)
     names = [index.name for index in reading.indexes]
     summary = (
-        f"{count_words(len(names), 'index', 'indexes')} ({size_words(reading.megabytes * _MEGA)}) not used in "
-        f"{time_words(reading.observed_s)}"
+        f"{format_count(len(names), 'index', 'indexes')} ({format_size(reading.megabytes * _MEGA)}) not used in "
+        f"{format_duration(reading.observed_s)}"
     )
     if status is Outcome.OK:
         return answer(status, summary)
     standby = ". The standbys' queries are not counted here: check their statistics, too" if reading.has_standby else ""
     return answer(
         status,
-        f"{summary}: {list_words(names)}",
+        f"{summary}: {format_list(names)}",
         f"drop only indexes that TMI's models do not define (`tmi-ops check` lists those){standby}",
         tuple(f"DROP INDEX CONCURRENTLY {name};" for name in names[:5]),
     )
@@ -197,7 +197,7 @@ def judge_keys(reading: UnindexedKeys, thresholds: Thresholds) -> Answer:
     names = [f"{key.table_name} ({', '.join(key.columns)})" for key in reading.judged]
     return answer(
         status,
-        f"{count_words(len(names), 'foreign key has', 'foreign keys have')} no index: {list_words(names)}{also}",
+        f"{format_count(len(names), 'foreign key has', 'foreign keys have')} no index: {format_list(names)}{also}",
         f"create an index: each DELETE of a row of {first.refers_to} scans {first.table_name}",
         tuple(key.cure for key in reading.judged[:5]),
     )
@@ -207,7 +207,8 @@ UNUSED_INDEXES = Probe(
     "unused_indexes",
     Area.INDEXES,
     "Indexes that no query has used, and the most used ones",
-    f"total size, once the statistics span {time_words(OBSERVED_LONG_ENOUGH_S)}; unique indexes always count as used",
+    f"total size, once the statistics span {format_duration(OBSERVED_LONG_ENOUGH_S)}; unique indexes always count as "
+    "used",
     Thresholds(256, None, "MB"),
     _read_unused,
     judge_unused,
@@ -216,7 +217,7 @@ FOREIGN_KEYS_WITHOUT_INDEX = Probe(
     "foreign_keys_without_index",
     Area.INDEXES,
     "Foreign keys without an index",
-    f"foreign keys of tables of at least {size_words(FOREIGN_KEY_FLOOR_BYTES)}",
+    f"foreign keys of tables of at least {format_size(FOREIGN_KEY_FLOOR_BYTES)}",
     Thresholds(1, None, "keys"),
     _read_keys,
     judge_keys,

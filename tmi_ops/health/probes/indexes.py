@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer, as_row
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -148,7 +148,7 @@ class DuplicateIndexes(Reading):
         }
 
     def rows(self) -> Sequence[Row]:
-        return [as_row(one, size=size_words(one.size)) for one in self.indexes]
+        return [as_row(one, size=format_size(one.size)) for one in self.indexes]
 
 
 def _read_invalid(session: ProbeSession) -> InvalidIndexes:
@@ -162,7 +162,7 @@ def judge_invalid(reading: InvalidIndexes, thresholds: Thresholds) -> Answer:
     names = [index.name for index in reading.judged]
     return answer(
         thresholds.status(len(names)),
-        f"{count_words(len(names), 'index is', 'indexes are')} invalid: {list_words(names)}",
+        f"{format_count(len(names), 'index is', 'indexes are')} invalid: {format_list(names)}",
         "rebuild or drop them (`tmi-ops maintain` does this): no query uses them, unique ones do not guarantee "
         "uniqueness, and every write still maintains them",
         tuple(index.cure for index in reading.judged[:5]),
@@ -177,11 +177,11 @@ def judge_duplicates(reading: DuplicateIndexes, thresholds: Thresholds) -> Answe
     if not reading.indexes:
         return answer(Outcome.OK, "none")
     first, size = reading.indexes[0], sum(index.size for index in reading.indexes)
-    count = count_words(len(reading.indexes), "index is", "indexes are")
+    count = format_count(len(reading.indexes), "index is", "indexes are")
     remedy = tuple(one.cure for one in reading.indexes[:5])
     return answer(
         thresholds.status(len(reading.indexes)),
-        f"{count} redundant ({size_words(size)}): {first.name} duplicates {first.same_as}",
+        f"{count} redundant ({format_size(size)}): {first.name} duplicates {first.same_as}",
         "drop the redundant index: every write maintains both",
         remedy,
     )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer, as_row
-from tmi_ops.health.formatting import count_words, literal, query_shape
+from tmi_ops.health.formatting import format_count, literal, query_shape
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.postgres.versions import LOCK_WAIT_START
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -168,8 +168,8 @@ def judge_blocked(reading: Blocked, thresholds: Thresholds) -> Answer:
     if not reading.waiters:
         return answer(Outcome.OK, "no session waits for a lock")
     roots = reading.roots()
-    waits = count_words(len(reading.waiters), "session waits", "sessions wait")
-    summary = f"{waits} for locks, the longest for {time_words(reading.longest_s)}"
+    waits = format_count(len(reading.waiters), "session waits", "sessions wait")
+    summary = f"{waits} for locks, the longest for {format_duration(reading.longest_s)}"
     if roots:
         summary += f"; blocked by {reading.name(next(iter(roots)))}"
     status = thresholds.status(reading.longest_s)
@@ -199,9 +199,9 @@ def judge_prepared(reading: PreparedTransactions, thresholds: Thresholds) -> Ans
     if not reading.prepared:
         return answer(Outcome.OK, "none")
     oldest = reading.prepared[0]
-    count = count_words(len(reading.prepared), "prepared transaction")
+    count = format_count(len(reading.prepared), "prepared transaction")
     summary = (
-        f"{count} not finished; the oldest was prepared {time_words(oldest.seconds)} ago "
+        f"{count} not finished; the oldest was prepared {format_duration(oldest.seconds)} ago "
         f"({oldest.role} in {oldest.database})"
     )
     status = thresholds.status(oldest.seconds)

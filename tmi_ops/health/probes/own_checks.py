@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.postgres.own_checks import OwnAnswer, ask_own_checks
@@ -31,7 +31,7 @@ class OwnChecks(Reading):
         return {"own checks": len(self.answers), "own checks failed": len(self.of("failed"))}
 
     def rows(self) -> Sequence[Row]:
-        return [{"check": one.name, "outcome": one.outcome, "what": one.words} for one in self.answers]
+        return [{"check": one.name, "outcome": one.outcome, "what": one.text} for one in self.answers]
 
 
 def _read(session: ProbeSession) -> OwnChecks:
@@ -42,16 +42,16 @@ def judge_own_checks(reading: OwnChecks, thresholds: Thresholds) -> Answer:
     failed, unknown = reading.of("failed"), reading.of("unknown")
     status = thresholds.status(len(failed))
     if status is not Outcome.OK:
-        said = list_words([f"{one.name}: {one.words}" for one in failed], 3)
-        return answer(status, f"{count_words(len(failed), 'check')} failed: {said}")
+        said = format_list([f"{one.name}: {one.text}" for one in failed], 3)
+        return answer(status, f"{format_count(len(failed), 'check')} failed: {said}")
     if unknown:
-        said = list_words([f"{one.name} {one.words}" for one in unknown], 3)
+        said = format_list([f"{one.name} {one.text}" for one in unknown], 3)
         return answer(
             Outcome.UNKNOWN,
             said,
             "set TMI_OPS_BACKUP_USER to an ordinary role that may read the tables of the checks and nothing else",
         )
-    return answer(Outcome.OK, f"{count_words(len(reading.answers), 'check')} passed")
+    return answer(Outcome.OK, f"{format_count(len(reading.answers), 'check')} passed")
 
 
 OWN_CHECKS = Probe(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer, as_row
-from tmi_ops.health.formatting import count_words, literal
+from tmi_ops.health.formatting import format_count, literal
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -84,7 +84,7 @@ class Slots(Reading):
         }
 
     def rows(self) -> Sequence[Row]:
-        return [as_row(slot, held=size_words(slot.held)) for slot in self.slots]
+        return [as_row(slot, held=format_size(slot.held)) for slot in self.slots]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Standbys(Reading):
         return {"standbys": len(self.standbys), "furthest behind (MB)": behind / _MEGA}
 
     def rows(self) -> Sequence[Row]:
-        return [as_row(one, behind=size_words(one.behind)) for one in self.standbys]
+        return [as_row(one, behind=format_size(one.behind)) for one in self.standbys]
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ def judge_slots(reading: Slots, thresholds: Thresholds) -> Answer:
     endangered = [slot for slot in reading.slots if slot.wal_status == "unreserved"]
     worst = reading.slots[0]
     state = "active" if worst.active else "inactive"
-    bound = f"limit {size_words(reading.limit)}" if reading.limit is not None else "no limit"
-    count = count_words(len(reading.slots), "slot")
-    summary = f"{count}; {worst.name} ({state}) retains {size_words(worst.held)} of WAL ({bound})"
+    bound = f"limit {format_size(reading.limit)}" if reading.limit is not None else "no limit"
+    count = format_count(len(reading.slots), "slot")
+    summary = f"{count}; {worst.name} ({state}) retains {format_size(worst.held)} of WAL ({bound})"
     if lost:
         return answer(
             Outcome.CRITICAL,
@@ -184,9 +184,9 @@ def judge_standbys(reading: Standbys, thresholds: Thresholds) -> Answer:
     if not reading.standbys:
         return answer(Outcome.OK, "no receiver is connected")
     worst = reading.standbys[0]
-    lag = f", {time_words(worst.lag_s)}" if worst.lag_s is not None else ""
-    count = count_words(len(reading.standbys), "receiver")
-    summary = f"{count}; {worst.name} ({worst.state}) is {size_words(worst.behind)}{lag} behind"
+    lag = f", {format_duration(worst.lag_s)}" if worst.lag_s is not None else ""
+    count = format_count(len(reading.standbys), "receiver")
+    summary = f"{count}; {worst.name} ({worst.state}) is {format_size(worst.behind)}{lag} behind"
     status = thresholds.status(worst.behind / _MEGA)
     if status is Outcome.OK:
         return answer(status, summary)
@@ -212,7 +212,9 @@ def judge_replay(reading: Replay, thresholds: Thresholds) -> Answer:
         return answer(Outcome.OK, "this server is a primary")
     paused = ", replay is paused" if reading.paused else ""
     source = "" if reading.receivers else ", not connected to a primary"
-    summary = f"{time_words(reading.delay_s)} behind ({size_words(reading.behind or 0)} to replay){paused}{source}"
+    summary = (
+        f"{format_duration(reading.delay_s)} behind ({format_size(reading.behind or 0)} to replay){paused}{source}"
+    )
     status = thresholds.status(reading.delay_s)
     if status is Outcome.OK and reading.receivers:
         return answer(status, summary)

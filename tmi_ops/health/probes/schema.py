@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 
@@ -92,13 +92,13 @@ def judge_migration(reading: Migration, thresholds: Thresholds) -> Answer:
     if not reading.steps and not reading.blocked:
         return answer(Outcome.OK, "the schema is up to date")
     waiting = f", {len(reading.blocked)} left to a person" if reading.blocked else ""
-    summary = f"{count_words(len(reading.steps), 'step')} to take{waiting}"
+    summary = f"{format_count(len(reading.steps), 'step')} to take{waiting}"
     status = thresholds.status(len(reading.steps))
     if status is Outcome.OK:
         return answer(status, summary)
     return answer(
         status,
-        f"{summary}: {list_words(reading.steps, 2)}",
+        f"{summary}: {format_list(reading.steps, 2)}",
         "migrate the schema: this works online and drops nothing",
         ("tmi-ops migrate --dry-run", "tmi-ops migrate"),
     )
@@ -127,11 +127,11 @@ def judge_findings(reading: SchemaFindings, thresholds: Thresholds) -> Answer:
     if not reading.judged:
         return answer(Outcome.OK, f"matches what TMI needs{also}")
     by_rule = Counter(finding.rule.replace("_", " ") for finding in reading.judged)
-    kinds = list_words([f"{count} {rule}" for rule, count in by_rule.most_common()])
+    kinds = format_list([f"{count} {rule}" for rule, count in by_rule.most_common()])
     status = thresholds.status(reading.errors) if reading.errors else Outcome.WARNING
     return answer(
         status,
-        f"{count_words(reading.errors, 'error')}, {count_words(reading.warnings, 'warning')}: {kinds}{also}",
+        f"{format_count(reading.errors, 'error')}, {format_count(reading.warnings, 'warning')}: {kinds}{also}",
         f"{reading.judged[0].subject}: {reading.judged[0].message}",
         ("tmi-ops check", "tmi-ops migrate --dry-run"),
     )

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer, as_row
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.postgres.versions import MONITOR_READS_LOG
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -118,13 +118,13 @@ def judge_encryption(reading: Encryption, thresholds: Thresholds) -> Answer:
     total = sum(one.connections for one in reading.connections)
     encrypted = sum(one.connections for one in reading.connections if one.encrypted)
     summary = (
-        f"{encrypted} of {count_words(total, 'connection')} encrypted; "
+        f"{encrypted} of {format_count(total, 'connection')} encrypted; "
         f"{reading.exposed_count} from other machines without TLS"
     )
     status = thresholds.status(reading.exposed_count)
     if status is Outcome.OK:
         return answer(status, summary)
-    who = list_words([f"{one.role} from {one.address}" for one in reading.exposed])
+    who = format_list([f"{one.role} from {one.address}" for one in reading.exposed])
     switch_on = () if reading.server_speaks_tls else ("ALTER SYSTEM SET ssl = on;  -- with server.crt, server.key",)
     return answer(
         status,
@@ -210,17 +210,17 @@ def _reading_grants(session: ProbeSession) -> tuple[str, ...]:
 
 def judge_failed_logins(reading: FailedLogins, thresholds: Thresholds) -> Answer:
     when = (
-        f"in the last {time_words(reading.seconds)}"
+        f"in the last {format_duration(reading.seconds)}"
         if reading.seconds is not None
         else "in the server's current log file"
     )
-    summary = f"{count_words(reading.count, 'failed login')} {when}"
+    summary = f"{format_count(reading.count, 'failed login')} {when}"
     if not reading.complete:
         summary += " (only the newest part was read)"
     status = thresholds.status(reading.per_hour)
     if status is Outcome.OK:
         return answer(status, summary)
-    roles = list_words([f"{role} ({count})" for role, count in reading.by_role.items()])
+    roles = format_list([f"{role} ({count})" for role, count in reading.by_role.items()])
     return answer(
         status,
         f"{summary}: {roles}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
-from tmi_ops.health.formatting import count_words
+from tmi_ops.health.formatting import format_count
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 
@@ -115,7 +115,7 @@ def judge(reading: Sequences, thresholds: Thresholds) -> Answer:
     worst = reading.sequences[0]
     hidden = f", {reading.unreadable} hidden from this role" if reading.unreadable else ""
     summary = (
-        f"{count_words(len(reading.sequences), 'sequence')}; {worst.name} has used {worst.percent:.1f} % of its values"
+        f"{format_count(len(reading.sequences), 'sequence')}; {worst.name} has used {worst.percent:.1f} % of its values"
         f"{hidden}"
     )
     status = thresholds.status(worst.percent)

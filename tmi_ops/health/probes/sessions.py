@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer, as_row
-from tmi_ops.health.formatting import count_words, query_shape
+from tmi_ops.health.formatting import format_count, query_shape
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -191,11 +191,11 @@ def _read_busy(session: ProbeSession) -> Sessions:
 
 
 def judge_long_queries(reading: Sessions, thresholds: Thresholds) -> Answer:
-    running = count_words(len(reading.judged), "running query", "running queries")
+    running = format_count(len(reading.judged), "running query", "running queries")
     if not reading.judged:
         return answer(Outcome.OK, "no query is running")
     longest = reading.judged[0]
-    summary = f"{running}, the longest for {time_words(longest.seconds)}: {longest.describe()}"
+    summary = f"{running}, the longest for {format_duration(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
     if status is Outcome.OK:
         return answer(status, summary)
@@ -218,8 +218,8 @@ def judge_idle_in_transaction(reading: Sessions, thresholds: Thresholds) -> Answ
     if not reading.judged:
         return answer(Outcome.OK, "no session is idle in a transaction")
     longest = reading.judged[0]
-    count = count_words(len(reading.judged), "session")
-    summary = f"{count} idle in a transaction, the longest for {time_words(longest.seconds)}: {longest.describe()}"
+    count = format_count(len(reading.judged), "session")
+    summary = f"{count} idle in a transaction, the longest for {format_duration(longest.seconds)}: {longest.describe()}"
     status = thresholds.status(longest.seconds)
     if status is Outcome.OK:
         return answer(status, summary)

@@ -10,7 +10,7 @@ from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -86,12 +86,12 @@ class Sizes(Reading):
         return [
             {
                 "table": table.name,
-                "total": size_words(table.total),
-                "heap": size_words(table.heap),
-                "indexes": size_words(table.indexes),
-                "toast": size_words(table.toast),
+                "total": format_size(table.total),
+                "heap": format_size(table.heap),
+                "indexes": format_size(table.indexes),
+                "toast": format_size(table.toast),
                 "rows (estimate)": table.estimated_rows,
-                "grown": size_words(grown[table.name]) if table.name in grown else "",
+                "grown": format_size(grown[table.name]) if table.name in grown else "",
             }
             for table in self.tables
         ]
@@ -113,19 +113,19 @@ def _read(session: ProbeSession) -> Sizes:
 
 def judge(reading: Sizes, thresholds: Thresholds) -> Answer:
     largest = (
-        f", largest table {reading.tables[0].name} ({size_words(reading.tables[0].total)})" if reading.tables else ""
+        f", largest table {reading.tables[0].name} ({format_size(reading.tables[0].total)})" if reading.tables else ""
     )
-    summary = f"{reading.database} is {size_words(reading.size)}{largest}"
+    summary = f"{reading.database} is {format_size(reading.size)}{largest}"
     if reading.growth_mb_per_day is None or reading.growth_s is None or reading.growth is None:
         return answer(Outcome.OK, f"{summary}; growth is known from the next reading on")
-    summary += f"; grew {size_words(reading.growth)} in {time_words(reading.growth_s)}"
+    summary += f"; grew {format_size(reading.growth)} in {format_duration(reading.growth_s)}"
     # A minute's burst is no trend: growth over less than a day is judged as that day's total.
     per_day = reading.growth / max(reading.growth_s, _DAY_S) * _DAY_S / _MEGA
     status = thresholds.status(per_day)
     if status is Outcome.OK:
         return answer(status, summary)
     fastest = reading.fastest()
-    most = f"most of it in {fastest[0]} ({size_words(fastest[1])})" if fastest else "not in any one table"
+    most = f"most of it in {fastest[0]} ({format_size(fastest[1])})" if fastest else "not in any one table"
     return answer(
         status,
         summary,

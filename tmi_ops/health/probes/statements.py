@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import CannotTell, Cause, Reading, Row, answer
-from tmi_ops.health.formatting import count_words, literal, query_shape
+from tmi_ops.health.formatting import format_count, literal, query_shape
 from tmi_ops.health.probe import READ_ALL_SETTINGS, READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 
@@ -109,12 +109,12 @@ def judge(reading: SlowQueries, thresholds: Thresholds) -> Answer:
     slowest = reading.statements[0]
     slow = [one for one in reading.statements if thresholds.crossed(one.mean_ms)]
     status = thresholds.status(slowest.mean_ms)
-    summary = f"the slowest query takes {slowest.mean_ms:,.1f} ms on average over {count_words(slowest.calls, 'call')}"
+    summary = f"the slowest query takes {slowest.mean_ms:,.1f} ms on average over {format_count(slowest.calls, 'call')}"
     if status is Outcome.OK:
         return answer(status, summary)
     return answer(
         status,
-        f"{count_words(len(slow), 'slow query', 'slow queries')}: {summary}",
+        f"{format_count(len(slow), 'slow query', 'slow queries')}: {summary}",
         f"look for a missing index in the plan of: {query_shape(slowest.query)}",
         ("EXPLAIN (ANALYZE, BUFFERS) <the query, with real values>;",),
     )

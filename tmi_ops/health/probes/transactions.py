@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, answer
 from tmi_ops.health.counters import Change
-from tmi_ops.health.formatting import count_words
+from tmi_ops.health.formatting import format_count
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 if TYPE_CHECKING:
     from tmi_ops.health.session import ProbeSession
@@ -42,7 +42,7 @@ class Counted(Reading):
 
     def span(self) -> str:
         """The time span of `newest`, as text."""
-        return f"in the last {time_words(self.change.seconds)}" if self.change else "since the statistics began"
+        return f"in the last {format_duration(self.change.seconds)}" if self.change else "since the statistics began"
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def judge_transactions(reading: Transactions, thresholds: Thresholds) -> Answer:
     deadlocks = reading.newest["deadlocks"]
     rate = f"{reading.count / reading.change.seconds:,.1f}/s, " if reading.change else ""
     summary = (
-        f"{rate}{count_words(reading.count, 'transaction')} {reading.span()}, {reading.rollback_percent:.1f} % rolled "
-        f"back, {count_words(deadlocks, 'deadlock')}"
+        f"{rate}{format_count(reading.count, 'transaction')} {reading.span()}, {reading.rollback_percent:.1f} % rolled "
+        f"back, {format_count(deadlocks, 'deadlock')}"
     )
     if reading.change is None:
         summary += "; rates are known from the next reading on"
@@ -139,7 +139,7 @@ def _read_cache(session: ProbeSession) -> CacheHits:
 
 def judge_cache(reading: CacheHits, thresholds: Thresholds) -> Answer:
     if reading.blocks < _ENOUGH_BLOCKS:
-        return answer(Outcome.OK, f"{count_words(reading.blocks, 'block')} read {reading.span()}, too few to judge")
+        return answer(Outcome.OK, f"{format_count(reading.blocks, 'block')} read {reading.span()}, too few to judge")
     summary = f"{reading.percent:.1f} % of {reading.blocks:,.0f} blocks found in the cache {reading.span()}"
     status = thresholds.status(reading.percent)
     if status is Outcome.OK:
@@ -160,11 +160,11 @@ def _read_temporary_files(session: ProbeSession) -> TemporaryFiles:
 
 def judge_temporary_files(reading: TemporaryFiles, thresholds: Thresholds) -> Answer:
     files, size = reading.newest["temp_files"], reading.newest["temp_bytes"]
-    summary = f"{count_words(files, 'file')}, {size_words(size)} {reading.span()}"
+    summary = f"{format_count(files, 'file')}, {format_size(size)} {reading.span()}"
     if reading.mb_per_hour is None:
         return answer(Outcome.OK, f"{summary}; the rate is known from the next reading on")
     status = thresholds.status(reading.mb_per_hour)
-    summary += f" ({size_words(reading.mb_per_hour * _MEGA)}/h)"
+    summary += f" ({format_size(reading.mb_per_hour * _MEGA)}/h)"
     if status is Outcome.OK:
         return answer(status, summary)
     return answer(

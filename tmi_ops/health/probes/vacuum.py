@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer
-from tmi_ops.health.formatting import count_words, list_words
+from tmi_ops.health.formatting import format_count, format_list
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 
@@ -153,12 +153,12 @@ def _read_statistics(session: ProbeSession) -> Statistics:
 def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
     due = sorted((t for t in reading.tables if thresholds.crossed(t.vacuum_due)), key=lambda t: -t.vacuum_due)
     status = thresholds.status(max((table.vacuum_due for table in reading.tables), default=0.0))
-    dead = count_words(sum(table.dead for table in reading.tables), "dead row")
-    summary = f"{dead} in {count_words(len(reading.tables), 'table')}"
+    dead = format_count(sum(table.dead for table in reading.tables), "dead row")
+    summary = f"{dead} in {format_count(len(reading.tables), 'table')}"
     if due:
         worst = due[0]
         summary = (
-            f"{count_words(len(due), 'table')} behind: {worst.name} has {count_words(worst.dead, 'dead row')}, "
+            f"{format_count(len(due), 'table')} behind: {worst.name} has {format_count(worst.dead, 'dead row')}, "
             f"autovacuum is due at {worst.vacuum_at:,.0f}"
         )
     if not reading.autovacuum:
@@ -175,7 +175,7 @@ def judge_upkeep(reading: Upkeep, thresholds: Thresholds) -> Answer:
         return answer(
             status,
             summary,
-            f"switch autovacuum on again for {list_words(switched_off)}, and vacuum now",
+            f"switch autovacuum on again for {format_list(switched_off)}, and vacuum now",
             (
                 f"ALTER TABLE {switched_off[0]} RESET (autovacuum_enabled);",
                 *(f"VACUUM (ANALYZE) {t.name};" for t in due[:5]),
@@ -201,12 +201,12 @@ def judge_statistics(reading: Statistics, thresholds: Thresholds) -> Answer:
     if status is Outcome.OK:
         never = sum(table.analyzed_at is None and table.live > 0 for table in reading.tables)
         also = f"; {never} with rows never analyzed" if never else ""
-        return answer(status, f"statistics of {count_words(len(reading.tables), 'table')} are up to date{also}")
+        return answer(status, f"statistics of {format_count(len(reading.tables), 'table')} are up to date{also}")
     worst = due[0]
     return answer(
         status,
-        f"{count_words(len(due), 'table')} with outdated statistics: {worst.name} has "
-        f"{count_words(worst.modified, 'changed row')} of {worst.live:,}, last analyzed: {_when(worst.analyzed_at)}",
+        f"{format_count(len(due), 'table')} with outdated statistics: {worst.name} has "
+        f"{format_count(worst.modified, 'changed row')} of {worst.live:,}, last analyzed: {_when(worst.analyzed_at)}",
         "analyze now (`tmi-ops maintain` does this): with outdated statistics the planner chooses bad plans",
         tuple(f"ANALYZE {table.name};" for table in due[:5]),
     )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer
 from tmi_ops.health.counters import Change
-from tmi_ops.health.formatting import count_words
+from tmi_ops.health.formatting import format_count
 from tmi_ops.health.probe import Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 from tmi_ops.postgres.versions import ARCHIVE_LIBRARY
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -140,11 +140,11 @@ def _read_checkpoints(session: ProbeSession) -> Checkpoints:
 def judge_checkpoints(reading: Checkpoints, thresholds: Thresholds) -> Answer:
     recent = reading.change is not None and reading.judged != (reading.timed, reading.requested)
     when = (
-        f"in the last {time_words(reading.change.seconds)}"
+        f"in the last {format_duration(reading.change.seconds)}"
         if recent and reading.change
         else "since the statistics began"
     )
-    summary = f"{count_words(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them requested"
+    summary = f"{format_count(reading.count, 'checkpoint')} {when}, {reading.requested_percent:.0f} % of them requested"
     status = thresholds.status(reading.requested_percent) if reading.count >= _ENOUGH_CHECKPOINTS else Outcome.OK
     if status is Outcome.OK:
         return answer(status, summary)
@@ -164,9 +164,8 @@ def _read_wal_rate(session: ProbeSession) -> WalRate:
 
 
 def judge_wal_rate(reading: WalRate, thresholds: Thresholds) -> Answer:
-    summary = (
-        f"{size_words(reading.bytes / reading.seconds)}/s: {size_words(reading.bytes)} in {time_words(reading.seconds)}"
-    )
+    rate = format_size(reading.bytes / reading.seconds)
+    summary = f"{rate}/s: {format_size(reading.bytes)} in {format_duration(reading.seconds)}"
     status = thresholds.status(reading.mb_per_second)
     if status is Outcome.OK:
         return answer(status, summary)
@@ -206,7 +205,7 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
         )
     waiting = f"{reading.waiting} waiting" if reading.waiting is not None else "this role may not see how many wait"
     if reading.failing:
-        ago = time_words(reading.failed_ago_s or 0)
+        ago = format_duration(reading.failed_ago_s or 0)
         return answer(
             Outcome.CRITICAL,
             f"archiving of segment {reading.last_failed_wal} failed {ago} ago; {waiting}",
@@ -216,7 +215,7 @@ def judge_archiver(reading: Archiver, thresholds: Thresholds) -> Answer:
         )
     status = thresholds.status(reading.waiting or 0)
     last = f"{reading.last_archived_time:%Y-%m-%d %H:%M}" if reading.last_archived_time else "none yet"
-    summary = f"{count_words(reading.archived, 'segment')} archived, the last {last}; {waiting}"
+    summary = f"{format_count(reading.archived, 'segment')} archived, the last {last}; {waiting}"
     if status is Outcome.OK:
         return answer(status, summary)
     return answer(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, LiteralString
 
 from tmi_ops.checks.finding import Answer, Outcome
 from tmi_ops.health.answer import Reading, Row, answer
-from tmi_ops.health.formatting import list_words
+from tmi_ops.health.formatting import format_list
 from tmi_ops.health.probe import READ_ALL_STATS, Area, Probe
 from tmi_ops.health.thresholds import Thresholds
 
@@ -127,7 +127,7 @@ def judge(reading: Wraparound, thresholds: Thresholds) -> Answer:
     if status is Outcome.OK:
         return answer(status, summary)
     held = [f"{one.name}, {one.age:,} transactions old" for one in reading.holders if one.age >= reading.freeze_at]
-    why = f"end what blocks freezing ({list_words(held)}), then freeze" if held else "freeze the oldest tables now"
+    why = f"end what blocks freezing ({format_list(held)}), then freeze" if held else "freeze the oldest tables now"
     if oldest.is_ours and reading.tables:
         remedy = tuple(_cure_of(table) for table in reading.tables[:5])
     elif not oldest.may_connect:

@@ -13,7 +13,7 @@ from functools import cache
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from tmi_ops.text import printable, size_words, time_words
+from tmi_ops.text import format_duration, format_size, printable
 
 # Units of the drawing; the browser scales them.
 LEFT, RIGHT = 20.0, 980.0
@@ -71,7 +71,7 @@ def page_template(package: str, name: str = "page.html.jinja") -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": time_words, "size": size_words, "moment": moment_words}
+    environment.filters |= {"duration": format_duration, "size": format_size, "moment": format_moment}
     return environment.get_template(name)
 
 
@@ -80,6 +80,6 @@ def _shown(value: object) -> object:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def moment_words(moment: datetime | None) -> str:
+def format_moment(moment: datetime | None) -> str:
     """`2026-11-24 03:44:13 UTC`."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else "none"

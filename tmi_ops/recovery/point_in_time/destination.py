@@ -16,7 +16,7 @@ from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.store.catalogue import backup_folder
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 # Holds all our files during the work: on the disk of the data directory, and removed as one.
 WORK_NAME = ".tmi-ops-recovery"
@@ -132,8 +132,8 @@ def require_room(plan: RecoveryPlan, destination: Destination, store: ObjectStor
         needed, free = sum(needs[place] for place in places), shutil.disk_usage(_existing(places[0])).free
         if needed > free:
             raise DiskSpaceError(
-                f"Restoring {plan.base.backup_id} needs {size_words(needed)} of disk in "
-                f"{' and '.join(map(str, places))}; {size_words(free)} are free.",
+                f"Restoring {plan.base.backup_id} needs {format_size(needed)} of disk in "
+                f"{' and '.join(map(str, places))}; {format_size(free)} are free.",
                 hint="free some space there, or restore to a larger disk (--into, --tablespace-mapping)",
             )
     return needs

@@ -63,7 +63,7 @@ class SetAside:
     now: str
     why: str
 
-    def words(self) -> str:
+    def describe(self) -> str:
         was = f"was {self.before}" if self.before else "was not set"
         return f"{self.name} = '{self.now}' ({was}): {self.why}"
 

@@ -16,7 +16,7 @@ from tmi_ops.postgres.programs import Programs
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
 from tmi_ops.recovery.point_in_time.spool import WalSpool
-from tmi_ops.recovery.point_in_time.target import time_words
+from tmi_ops.recovery.point_in_time.target import format_time
 from tmi_ops.recovery.point_in_time.waldump import TransactionEnd, transaction_ends
 
 # A clock is put back by minutes or an hour. The amount of WAL is unknown, and reading each segment takes time.
@@ -53,9 +53,9 @@ def another_reading(ends: Sequence[TransactionEnd], lsn: int, time: datetime) ->
     if again:
         last = again[-1]
         yield (
-            f"{time_words(time)} is ambiguous: the server's clock was put back. {len(again)} transactions that ended "
+            f"{format_time(time)} is ambiguous: the server's clock was put back. {len(again)} transactions that ended "
             f"after the restored position (LSN {format_lsn(lsn)}) have earlier times, the last one "
-            f"{time_words(last.at)}. They are not in the copy. To include them, use "
+            f"{format_time(last.at)}. They are not in the copy. To include them, use "
             f"--to-lsn {format_lsn(last.lsn)}."
         )
 

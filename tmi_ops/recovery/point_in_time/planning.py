@@ -20,7 +20,7 @@ from datetime import datetime
 from tmi_ops.postgres.wal_files import format_lsn, parse_lsn
 from tmi_ops.recovery.point_in_time import refusals
 from tmi_ops.recovery.point_in_time.facts import Edge, Fork, RecoveryFacts, WalClock
-from tmi_ops.recovery.point_in_time.target import Target, time_words
+from tmi_ops.recovery.point_in_time.target import Target, format_time
 from tmi_ops.recovery.point_in_time.wal_range import wal_after
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import WalRange
@@ -123,7 +123,7 @@ def plan_recovery(
         notes=(
             *notes,
             *_notes(facts, target, line, wal),
-            *_quiet_words(facts, wal, edge if at_break else None, quiet=quiet),
+            *_describe_quiet(facts, wal, edge if at_break else None, quiet=quiet),
         ),
     )
 
@@ -334,11 +334,11 @@ def _stands_before(edge: Edge, target: Target, wal: WalRange) -> bool:
     return target.time < edge.first_after or (target.time == edge.first_after and not target.inclusive)
 
 
-def _quiet_words(facts: RecoveryFacts, wal: WalRange, edge: Edge | None, *, quiet: bool) -> Iterator[str]:
+def _describe_quiet(facts: RecoveryFacts, wal: WalRange, edge: Edge | None, *, quiet: bool) -> Iterator[str]:
     if edge is not None and edge.last_before is not None:
-        following = f", the next one at {time_words(edge.first_after)}" if edge.first_after is not None else ""
+        following = f", the next one at {format_time(edge.first_after)}" if edge.first_after is not None else ""
         yield (
-            f"{wal.why_it_ends()} The last commit before that is at {time_words(edge.last_before)}{following}. "
+            f"{wal.why_it_ends()} The last commit before that is at {format_time(edge.last_before)}{following}. "
             "The state just before it is therefore the state at the target."
         )
     if not quiet:
@@ -346,8 +346,8 @@ def _quiet_words(facts: RecoveryFacts, wal: WalRange, edge: Edge | None, *, quie
     if facts.clock is None or facts.clock.newest_commit is None or facts.receiver is None:
         raise AssertionError
     yield (
-        f"Nothing was committed between {time_words(facts.clock.newest_commit)} and the target (the archive was "
-        f"complete at {time_words(facts.receiver.at)}), so the end of the WAL is the state at the target."
+        f"Nothing was committed between {format_time(facts.clock.newest_commit)} and the target (the archive was "
+        f"complete at {format_time(facts.receiver.at)}), so the end of the WAL is the state at the target."
     )
 
 

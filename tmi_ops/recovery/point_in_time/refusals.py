@@ -9,11 +9,11 @@ from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
 from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.recovery.point_in_time.facts import Fork, RecoveryFacts
-from tmi_ops.recovery.point_in_time.target import Target, time_words
+from tmi_ops.recovery.point_in_time.target import Target, format_time
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.wal.coverage import WalRange
 from tmi_ops.wal.lineage import Lineage
-from tmi_ops.wal.lines import Tip, lines_words
+from tmi_ops.wal.lines import Tip, describe_lines
 
 _CATCH_UP = "restore all there is with `--latest`; if the server is alive, let `tmi-ops wal stream` catch up first"
 
@@ -39,7 +39,8 @@ def no_history(timeline: int, facts: RecoveryFacts, known: Collection[int]) -> R
 
 def several_lines(target: Target, tips: Sequence[Tip]) -> RecoveryError:
     return RecoveryError(
-        f"{len(tips)} lines of this cluster live: {lines_words(tips)}. {_begun(target)} is a different state on each.",
+        f"{len(tips)} lines of this cluster live: {describe_lines(tips)}. "
+        f"{_begun(target)} is a different state on each.",
         detail="Nothing was restored.",
         hint=f"choose one with --timeline, such as --timeline {tips[-1].timeline}. If one is abandoned, record which "
         "line belongs to the environment: `tmi-ops wal line TIMELINE`",
@@ -77,7 +78,7 @@ def before_first_base(facts: RecoveryFacts, target: Target, usable: Sequence[Bas
     return RecoveryError(
         f"{_begun(target)} lies before the end of the first base backup on this timeline, {first.backup_id}."
         + _left_out(facts),
-        hint=f"restore to {time_words(first.consistent_at)} (LSN {first.stop_lsn}) or later; a logical backup may be "
+        hint=f"restore to {format_time(first.consistent_at)} (LSN {first.stop_lsn}) or later; a logical backup may be "
         "older: `tmi-ops backups`",
         code=Code.TARGET_TOO_EARLY,
     )
@@ -91,8 +92,8 @@ def _left_out(facts: RecoveryFacts) -> str:
 def clock_put_back(target: Target, first: BaseManifest, second: BaseManifest) -> RecoveryError:
     return RecoveryError(
         f"{_begun(target)} is ambiguous: the server's clock was put back. {first.backup_id} ended at "
-        f"{time_words(first.consistent_at)} (LSN {first.stop_lsn}), and {second.backup_id}, later in the WAL, at "
-        f"{time_words(second.consistent_at)} (LSN {second.stop_lsn}).",
+        f"{format_time(first.consistent_at)} (LSN {first.stop_lsn}), and {second.backup_id}, later in the WAL, at "
+        f"{format_time(second.consistent_at)} (LSN {second.stop_lsn}).",
         hint="name the position in the WAL with --to-lsn; `tmi-ops recover find` lists commits with their LSN",
         code=Code.TARGET_AMBIGUOUS,
     )
@@ -100,7 +101,7 @@ def clock_put_back(target: Target, first: BaseManifest, second: BaseManifest) ->
 
 def no_whole_chain(target: Target, why_not: Sequence[str]) -> RecoveryError:
     return RecoveryError(
-        f"No base backup that leads to {target.words()} can be used. {' '.join(why_not)}",
+        f"No base backup that leads to {target.describe()} can be used. {' '.join(why_not)}",
         hint="if the bucket keeps versions, restore the missing objects; or choose a time after a usable base backup "
         "(`tmi-ops backups`); or use a base backup whose only fault is a failed verification: --backup ID",
         code=Code.BASE_UNUSABLE,
@@ -124,7 +125,8 @@ def base_of_another_line(base: BaseManifest) -> RecoveryError:
 
 def base_after_target(base: BaseManifest, target: Target) -> RecoveryError:
     return RecoveryError(
-        f"{base.backup_id} ended at {time_words(base.consistent_at)} (LSN {base.stop_lsn}), after {target.words()}.",
+        f"{base.backup_id} ended at {format_time(base.consistent_at)} (LSN {base.stop_lsn}), "
+        f"after {target.describe()}.",
         hint="leave out --backup to use a base backup from before the target",
     )
 
@@ -147,7 +149,7 @@ def after_last_wal(target: Target, wal: WalRange) -> RecoveryError:
 
 
 def after_last_commit(target: Target, newest: datetime | None, wal: WalRange) -> RecoveryError:
-    last = f"its last commit is at {time_words(newest)}" if newest else "it has no commit after the base backup"
+    last = f"its last commit is at {format_time(newest)}" if newest else "it has no commit after the base backup"
     return RecoveryError(
         f"{_begun(target)} lies after the last archived WAL, which ends at {format_lsn(wal.end)}; {last}.",
         hint=_CATCH_UP,
@@ -159,9 +161,9 @@ def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> Reco
     if wal.broken is not None:
         return _break(target, wal, reached)
     missing = wal.missing.name if wal.missing else "a segment"
-    until = f"{format_lsn(wal.end)}{f' (last commit {time_words(reached)})' if reached else ''}"
+    until = f"{format_lsn(wal.end)}{f' (last commit {format_time(reached)})' if reached else ''}"
     return RecoveryError(
-        f"The WAL that leads to {target.words()} has a gap: {missing} is missing from the archive, though there is "
+        f"The WAL that leads to {target.describe()} has a gap: {missing} is missing from the archive, though there is "
         f"WAL after it. It can be replayed up to {until}.",
         hint=f"archive the segment from wherever it still exists (`tmi-ops wal push`), or restore what is before the "
         f"gap: --to-lsn {format_lsn(wal.end)}; `tmi-ops wal gaps` lists all gaps",
@@ -170,9 +172,9 @@ def hole(target: Target, wal: WalRange, reached: datetime | None = None) -> Reco
 
 
 def _break(target: Target, wal: WalRange, reached: datetime | None) -> RecoveryError:
-    last = f" (last commit {time_words(reached)})" if reached else ""
+    last = f" (last commit {format_time(reached)})" if reached else ""
     return RecoveryError(
-        f"The WAL does not lead to {target.words()}. {wal.why_it_ends()} It can be replayed up to "
+        f"The WAL does not lead to {target.describe()}. {wal.why_it_ends()} It can be replayed up to "
         f"{format_lsn(wal.end)}{last}.",
         hint=f"restore what is before that: --to-lsn {format_lsn(wal.end)} --exclusive. A base backup taken after "
         "it leads further; `tmi-ops wal gaps` lists all such places",
@@ -192,9 +194,9 @@ def tablespace_in_the_wal(base: BaseManifest, place: str, said: str) -> Recovery
 
 
 def between_timelines(target: Target, fork: Fork, timeline: int) -> RecoveryError:
-    last = f" (last commit before that: {time_words(fork.last_before)})" if fork.last_before else ""
+    last = f" (last commit before that: {format_time(fork.last_before)})" if fork.last_before else ""
     after = (
-        f"the first commit towards timeline {timeline} is at {time_words(fork.first_after)}"
+        f"the first commit towards timeline {timeline} is at {format_time(fork.first_after)}"
         if fork.first_after
         else f"there is no commit towards timeline {timeline} yet"
     )
@@ -208,7 +210,7 @@ def between_timelines(target: Target, fork: Fork, timeline: int) -> RecoveryErro
 
 
 def _begun(target: Target) -> str:
-    words = target.words()
+    words = target.describe()
     return f"{words[:1].upper()}{words[1:]}"
 
 

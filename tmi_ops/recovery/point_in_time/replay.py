@@ -133,7 +133,7 @@ def promote(recovering: Recovering, programs: Programs, identity: ServerIdentity
                 return log.new_timeline
             time.sleep(LOOK_EVERY_S)
     log.read()
-    raise RecoveryError(f"The recovered cluster in {directory} could not be promoted: {log.last_words}.")
+    raise RecoveryError(f"The recovered cluster in {directory} could not be promoted: {log.last_messages}.")
 
 
 def enabled_subscriptions(recovering: Recovering) -> int:
@@ -219,19 +219,19 @@ def _taken_until(spool: WalSpool, plan: RecoveryPlan) -> int:
 def _ended(plan: RecoveryPlan, log: ServerLog, spool: WalSpool) -> Exception:
     if log.disk_full:
         return DiskSpaceError(
-            f"A disk became full during the replay: {log.last_words}.",
+            f"A disk became full during the replay: {log.last_messages}.",
             detail="What was restored so far was removed again; the backups are untouched.",
             hint="free some space there, or restore to a larger disk (--into)",
         )
     if log.tablespace is not None:
         if _make_in_place(plan, log.tablespace, spool):
             return ReplayAgainError({}, log.tablespace.oid)
-        return refusals.tablespace_in_the_wal(plan.base, log.tablespace.place, log.last_words)
+        return refusals.tablespace_in_the_wal(plan.base, log.tablespace.place, log.last_messages)
     if not log.ended_before_target and plan.wal.broken is not None:
         return refusals.hole(plan.target, plan.wal, log.last_completed)
     if not log.ended_before_target:
         return RecoveryError(
-            f"The server exited during the replay: {log.last_words}.",
+            f"The server exited during the replay: {log.last_messages}.",
             detail="What was restored so far was removed again; the backups are untouched.",
             hint="try another base backup (--backup ID)",
             code=Code.REPLAY_ENDED,

@@ -76,7 +76,7 @@ class ServerLog:
         self._read = 0
 
     @property
-    def last_words(self) -> str:
+    def last_messages(self) -> str:
         """The last messages, to find out why the server exited."""
         return " / ".join(self.fatal[-2:] or self._tail[-4:]) or "no message in its log"
 

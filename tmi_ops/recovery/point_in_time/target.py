@@ -41,16 +41,16 @@ class Target:
             return "lsn"
         return "latest" if self.name is None else "name"
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """For display: `2026-11-24 03:44:13 UTC`, `LSN 0/3000148`, `the restore point before_import`."""
         if self.time is not None:
-            return time_words(self.time)
+            return format_time(self.time)
         if self.lsn is not None:
             return f"LSN {format_lsn(self.lsn)}"
         return "the end of the WAL" if self.name is None else f"the restore point {self.name}"
 
 
-def time_words(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """With microseconds if there are any, always in UTC."""
     moment = moment.astimezone(UTC)
     return f"{moment:%Y-%m-%d %H:%M:%S.%f UTC}" if moment.microsecond else f"{moment:%Y-%m-%d %H:%M:%S UTC}"

@@ -80,7 +80,7 @@ class WasColumn:
         """Whether rows without a past value get the default."""
         return self.not_null and self.default is not None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """`numeric(4,2), default 0, NOT NULL, with its comment`"""
         parts = [
             self.type,

@@ -92,7 +92,7 @@ class Dependent:
     place: str
     comment: str | None
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """`the index public.one`; PostgreSQL's description for kinds that we do not know."""
         return self.name if self.kind == "other" else f"the {self.kind} {self.name}"
 
@@ -134,7 +134,7 @@ class Dependents:
     owned: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
     after: str = ""
-    words: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
 
@@ -157,12 +157,12 @@ def find_dependents(sides: Sides, pair: Pair, columns: Sequence[WasColumn]) -> D
         ),
         statements=tuple(statement for one in coming for statement in one.statements()),
         after="\n".join(dumped(sides, section, views) for section in ("pre-data", "post-data")) if views else "",
-        words=(
+        texts=(
             *(f"the sequence {name}" for name in sequences),
-            *(one.words() for one in coming),
+            *(one.describe() for one in coming),
             *(f"the view {name}" for name in views),
         ),
-        lost=tuple(f"{one.words()}: {why}" for one in dropped if (why := _why_not_restored(sides, one, gone))),
+        lost=tuple(f"{one.describe()}: {why}" for one in dropped if (why := _why_not_restored(sides, one, gone))),
     )
 
 

@@ -89,7 +89,7 @@ class ColumnsPlan:
     @property
     def returning(self) -> tuple[str, ...]:
         """Descriptions of what is restored besides the values."""
-        return (*(f"{column.name}: {column.words()}" for column in self.columns), *self.dependents.words)
+        return (*(f"{column.name}: {column.describe()}" for column in self.columns), *self.dependents.texts)
 
     def others_get(self) -> str:
         """What the columns hold in the other rows: `NULL`, `severity the default 'low', score NULL`."""
@@ -248,7 +248,7 @@ def _pick(sides: Sides, pair: Pair, selection: Selection) -> None:
     picked = pick(sides, chosen)
     if pair not in picked.tables or not _is_chosen(sides, pair):
         raise RecoveryError(
-            f"No rows of {pair.name} belonged to {'; '.join(rows.words() for rows in selection.rows)}.",
+            f"No rows of {pair.name} belonged to {'; '.join(rows.describe() for rows in selection.rows)}.",
             hint="select other rows, or none, so that all rows get their values",
             code=Code.NOT_IN_PAST,
         )

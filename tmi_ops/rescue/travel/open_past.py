@@ -161,7 +161,7 @@ def _go(way: _Way, stop: _Stop, opened: Callable[[OpenPast], None]) -> None:
         except RecoveryError as error:
             if before is None or not way.twin:
                 raise
-            way.report.note(f"{error.message} Going back to {before.plan.target.words()}.")
+            way.report.note(f"{error.message} Going back to {before.plan.target.describe()}.")
             start_again(way.directory)
             stop, before = replace(before, refused=(stop.wanted, error)), None
             continue

@@ -100,6 +100,6 @@ def _from_where_it_stands(plan: RecoveryPlan, destination: Destination, programs
 
 def _beyond(plan: RecoveryPlan) -> RecoveryError:
     return RecoveryError(
-        f"No commit after {plan.target.words()} is archived yet, so replay cannot stop there.",
+        f"No commit after {plan.target.describe()} is archived yet, so replay cannot stop there.",
         hint="choose an earlier moment, or archive the latest WAL: `tmi-ops wal stream --catch-up`",
     )

@@ -19,7 +19,7 @@ from tmi_ops.runbooks.steps.fence import gate_of
 from tmi_ops.runbooks.steps.place import tidy
 from tmi_ops.runbooks.steps.recover import RecoveredCluster, cluster_programs, request_of
 from tmi_ops.settings import PostgresSettings
-from tmi_ops.text import size_words
+from tmi_ops.text import format_size
 
 TITLE = "No data lost"
 # Counting must not delay a recovery; a table that takes longer is reported as not counted.
@@ -63,7 +63,7 @@ def count_lost(damaged: PostgresSettings, recovered: PostgresSettings, cluster: 
     return Answer(
         title=TITLE,
         outcome="passed" if cluster.whole and not missing else "failed",
-        detail=_words(cluster, end, missing),
+        detail=_describe(cluster, end, missing),
         findings=(*findings[:TABLES_SHOWN], *_more(len(findings) - TABLES_SHOWN)),
     )
 
@@ -73,14 +73,14 @@ def uncounted(cluster: RecoveredCluster, end: str) -> Answer:
     return Answer(
         title=TITLE,
         outcome="passed" if cluster.whole else "failed",
-        detail=_words(cluster, end, 0),
+        detail=_describe(cluster, end, 0),
         findings=(
             "Rows were not counted: the fence closes the damaged database to everyone. Compare it after the swap.",
         ),
     )
 
 
-def _words(cluster: RecoveredCluster, end: str, missing: int) -> str:
+def _describe(cluster: RecoveredCluster, end: str, missing: int) -> str:
     since = "no transaction after the base backup"
     if cluster.last_commit_at is not None:
         since = f"last transaction: {cluster.last_commit_at:%Y-%m-%d %H:%M:%S %Z}"
@@ -90,7 +90,7 @@ def _words(cluster: RecoveredCluster, end: str, missing: int) -> str:
     rows = f" The recovered database lacks {missing:,} rows of the damaged one." if missing else ""
     hole = f" WAL segment {cluster.missing} is missing from the archive." if cluster.missing else ""
     return (
-        f"Commits after LSN {cluster.lsn} are lost ({since}); {size_words(behind)} of WAL were not replayed."
+        f"Commits after LSN {cluster.lsn} are lost ({since}); {format_size(behind)} of WAL were not replayed."
         f"{hole}{rows}"
     )
 

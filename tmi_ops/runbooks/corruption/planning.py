@@ -39,7 +39,7 @@ from tmi_ops.runbooks.steps.recover import Moment, RecoverRequest
 from tmi_ops.runbooks.unfinished import refuse_unfinished
 from tmi_ops.settings import Purpose, Settings, variables_of
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.text import size_words, time_words
+from tmi_ops.text import format_duration, format_size
 
 RUNBOOK = "corruption"
 PLACE = "recovered"
@@ -222,7 +222,7 @@ def _recover_step(request: CorruptionRequest, place: Path) -> Step:
     if request.moment is None:
         where = f"find the last good moment in {place}: restore up to {request.limit} candidates and check each"
     else:
-        where = f"restore base backup and WAL to {request.moment.target.words()} into {place} and check the result"
+        where = f"restore base backup and WAL to {request.moment.target.describe()} into {place} and check the result"
     return Step(
         name="recover",
         does=f"{where} (page checksums, pg_amcheck, schema, built-in rows, heartbeat)",
@@ -241,13 +241,13 @@ def _untouched(*, in_place: bool, database: str) -> str:
 
 def _notes(facts: CorruptionFacts, request: CorruptionRequest, settings: Settings) -> tuple[str, ...]:
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
-    age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
+    age = format_duration((datetime.now(UTC) - newest.consistent_at).total_seconds())
     notes = [f"Base backups of this cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
     if request.serve is not None:
         notes += serve_notes(request.serve)
     if request.into is None:
         notes.append(
-            f"The server's disk needs room for a second copy of the database: {size_words(facts.damaged_size)}. Check "
+            f"The server's disk needs room for a second copy of the database: {format_size(facts.damaged_size)}. Check "
             "the free space there yourself; a connection cannot tell."
         )
     if not facts.gate.roles:

@@ -35,7 +35,7 @@ from tmi_ops.shadow.takeover import require_shadow
 from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.manifest import Manifest
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.text import time_words
+from tmi_ops.text import format_duration
 
 RUNBOOK = "everything"
 
@@ -196,7 +196,7 @@ def _recover_step(facts: EverythingFacts, request: EverythingRequest) -> Step:
             "(schema, built-in rows, heartbeat; it has already checked its pages and relations)",
             way_back="remove the directory; the shadow is restored from the store the next time it runs",
         )
-    where = request.moment.target.words() if request.moment else "the end of the archive"
+    where = request.moment.target.describe() if request.moment else "the end of the archive"
     return Step(
         name="recover",
         does=f"restore base backup and WAL to {where} into {request.into} and check the result (page checksums, "
@@ -210,21 +210,25 @@ def _shadow_note(state: LocalState) -> str:
     until = (
         "no commit yet" if report.verified_to is None else f"commits up to {report.verified_to:%Y-%m-%d %H:%M:%S %Z}"
     )
-    late = f" It is delayed by {time_words(report.delay_s)} on purpose and catches up first." if report.delay_s else ""
+    late = (
+        f" It is delayed by {format_duration(report.delay_s)} on purpose and catches up first."
+        if report.delay_s
+        else ""
+    )
     stopped = f" It is stopped: {report.stopped_by.what}" if report.stopped_by else ""
     return f"The shadow {report.name} has replayed {until}.{late}{stopped}"
 
 
 def _notes(settings: Settings, facts: EverythingFacts) -> tuple[str, ...]:
     if facts.logical is not None:
-        age = time_words((datetime.now(UTC) - facts.logical.snapshot_at).total_seconds())
+        age = format_duration((datetime.now(UTC) - facts.logical.snapshot_at).total_seconds())
         return (f"The store has no base backup: everything written in the {age} since the logical backup is lost.",)
     if facts.recovery is None:
         raise AssertionError
     if facts.shadow is not None:
         return (_shadow_note(facts.shadow), *gap_notes(facts.recovery))
     newest = max(facts.recovery.bases, key=lambda base: base.consistent_at)
-    age = time_words((datetime.now(UTC) - newest.consistent_at).total_seconds())
+    age = format_duration((datetime.now(UTC) - newest.consistent_at).total_seconds())
     notes = [f"Base backups of the cluster: {len(facts.recovery.bases)}; the newest ended {age} ago."]
     notes += gap_notes(facts.recovery)
     if facts.recovery.other_clusters:

@@ -96,7 +96,7 @@ def _at_hand(work: Work, opened: Opened | None) -> Iterator[Opened]:
         past_of(settings, work.store, request.moment, work.report) as past,
         both_sides(past.address, settings.postgres, settings.pg_bindir, settings.profile.ties) as sides,
     ):
-        yield Opened.of(sides, request.selection, past.words, work.report)
+        yield Opened.of(sides, request.selection, past.text, work.report)
 
 
 def _was_committed(work: Work) -> bool:

@@ -26,7 +26,7 @@ def runbook_of(
         untouched = "No row is deleted and no trigger is disabled. The application can keep running."
     return Plan(
         runbook="rows",
-        title=f"Restore {rescue.selection.words()}",
+        title=f"Restore {rescue.selection.describe()}",
         subject=f"{rescue.database} on {settings.postgres.host}:{settings.postgres.port}, as of {rescue.past}",
         steps=(writing, *steps_after_rows(settings, wanted=with_cache)),
         untouched=untouched,

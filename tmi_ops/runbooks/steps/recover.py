@@ -333,7 +333,7 @@ def _cluster(recovered: Recovered, programs: Programs) -> RecoveredCluster:
         role=plan.base.superuser or plan.base.role,
         major=programs.major,
         backup_id=plan.base.backup_id,
-        target=plan.target.words(),
+        target=plan.target.describe(),
         lsn=format_lsn(recovered.lsn),
         last_commit_at=recovered.last_commit_at,
         timeline=recovered.timeline,

@@ -54,7 +54,7 @@ class DirectoryBackend:
     def url(self) -> str:
         return f"{self.directory.as_uri()}/{self.root}"
 
-    def guide_words(self) -> dict[str, str]:
+    def guide_values(self) -> dict[str, str]:
         return {"CONNECT": CONNECT, "ROOT": str(self.directory / self.root)}
 
     def head(self, key: str) -> ObjectHead | None:

@@ -45,7 +45,7 @@ class S3Backend:
     def url(self) -> str:
         return f"s3://{self.bucket}/{self.root}"
 
-    def guide_words(self) -> dict[str, str]:
+    def guide_values(self) -> dict[str, str]:
         endpoint = without_credentials(self.client.meta.endpoint_url)
         return {
             "CONNECT": CONNECT,

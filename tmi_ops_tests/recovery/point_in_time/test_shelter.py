@@ -181,7 +181,7 @@ def test_what_a_restore_leaves_behind_starts_commits_and_archives_nowhere(
     assert {"archive_command", "synchronous_standby_names", "data_directory", "lc_messages"} <= set(aside)
     assert (aside["max_connections"].before, aside["max_connections"].now) == ("12", "40")
     assert aside["max_prepared_transactions"].now == str(PREPARED)
-    assert not any(SECRET in one.words() for one in recovered.set_aside)
+    assert not any(SECRET in one.describe() for one in recovered.set_aside)
     kept = directory / "postgresql.set-aside.conf"
     assert SECRET in kept.read_text()
     assert kept.stat().st_mode & 0o777 == 0o600

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tmi_ops.health.formatting import count_words, list_words, literal, query_shape
+from tmi_ops.health.formatting import format_count, format_list, literal, query_shape
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_a_long_query_is_cut() -> None:
 
 
 def test_sizes_and_counts_in_words() -> None:
-    assert [count_words(count, "index", "indexes") for count in (0, 1, 1234)] == [
+    assert [format_count(count, "index", "indexes") for count in (0, 1, 1234)] == [
         "0 indexes",
         "1 index",
         "1,234 indexes",
     ]
-    assert list_words(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert format_list(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
     assert literal("it's") == "'it''s'"
