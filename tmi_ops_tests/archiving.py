@@ -8,7 +8,7 @@ from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.wal_files import HISTORY_NAME, SEGMENT_NAME, Segment, parse_lsn, parse_segment_name
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import sealed
+from tmi_ops.store.small_objects import sealed
 from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.partials import SO_FAR, find_open

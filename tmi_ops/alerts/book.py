@@ -32,7 +32,7 @@ from tmi_ops.errors import ObjectExistsError, ObjectMissingError, OpsError, Stor
 from tmi_ops.settings import Settings
 from tmi_ops.store.backend import Condition, IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 
 FOLDER = "alerts"
 # How long a failed store is not tried again: an alert must not wait for it a second time.

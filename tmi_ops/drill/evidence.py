@@ -24,7 +24,7 @@ from tmi_ops.store.manifest import SEALED_REASON, BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import changing
 from tmi_ops.store.signed import write_once
-from tmi_ops.store.single_put import sealed
+from tmi_ops.store.small_objects import sealed
 
 FOLDER = "drills"
 

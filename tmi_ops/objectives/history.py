@@ -26,7 +26,7 @@ from tmi_ops.objectives.facts import RecoverabilityFacts
 from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 from tmi_ops.store.stamped import put_stamped, require_stamp
 from tmi_ops.store.trust import UntrustedError
 

@@ -23,7 +23,7 @@ from tmi_ops.store.manifest import AnyManifest, BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import changing, overview
 from tmi_ops.store.signed import read_document, write_once, write_over
-from tmi_ops.store.single_put import sealed
+from tmi_ops.store.small_objects import sealed
 
 SEALED_REASON = "(encrypted: read it on a host with the private key)"
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from tmi_ops.retention.facts import WalFile
 from tmi_ops.store.objects import ListedObject, ObjectStore
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.index import WalIndex, begins_as_told, listed_behind, read_index
 from tmi_ops.wal.layout import cluster_folder, file_key, index_key
 from tmi_ops.wal.runs import Segments

@@ -27,7 +27,7 @@ from tmi_ops.runbooks.journal import Consent, Journal
 from tmi_ops.settings import Settings
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.signed import read_document, write_over
-from tmi_ops.store.single_put import sealed, unsealed
+from tmi_ops.store.small_objects import sealed, unsealed
 
 FOLDER = "runbooks"
 JOURNAL = "journal.json"

@@ -21,7 +21,7 @@ from tmi_ops.shadow.continuation import Fetched, Handed, RefusedError, cut_off, 
 from tmi_ops.shadow.next_wal import LISTED_OPEN_AGAIN_S, Next, Seen, Wanted, names_of, pause, what_next
 from tmi_ops.shadow.report import TroubleKind
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage

@@ -22,7 +22,7 @@ from tmi_ops.postgres.wal_files import format_lsn
 from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.manifest import SEALED_REASON, BrokenRecordError
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.small_objects import get_single, look
 from tmi_ops.store.stamped import put_stamped, require_stamp
 
 FOLDER = "shadows"

@@ -36,7 +36,7 @@ from tmi_ops.shadow.server import (
     redo_place,
     shadow_server,
 )
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage
 from tmi_ops.wal.layout import file_key

@@ -26,7 +26,7 @@ from tmi_ops.recovery.point_in_time.facts import read_facts
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import PostgresSettings, Settings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.receiver import ReceivedWal, StreamOptions, stream_wal
 

@@ -54,7 +54,7 @@ from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.overview import Overview, changing, overview
 from tmi_ops.store.seen import notice
 from tmi_ops.store.signed import read_document, write_once
-from tmi_ops.store.single_put import sealed, unsealed
+from tmi_ops.store.small_objects import sealed, unsealed
 from tmi_ops.store.trust import CLOCK_TOLERANCE, TrustedKey, UntrustedError
 
 LATEST = "latest"

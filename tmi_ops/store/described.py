@@ -10,7 +10,7 @@ from tmi_ops.errors import ObjectMissingError
 from tmi_ops.store.folders import SEALED
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.signed import read_document, write_once
-from tmi_ops.store.single_put import sealed, unsealed
+from tmi_ops.store.small_objects import sealed, unsealed
 from tmi_ops.store.trust import Purpose
 
 

@@ -30,7 +30,7 @@ from tmi_ops.store.guarding import store_clock
 from tmi_ops.store.manifest import KINDS, Kind
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.seen import newest_catalogue
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 from tmi_ops.store.stored_catalogue import (
     CATALOGUE,
     CATALOGUE_FOLDER,

@@ -17,7 +17,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.remembered import remembered
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import Purpose
 

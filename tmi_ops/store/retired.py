@@ -18,7 +18,7 @@ from tmi_ops.errors import IntegrityError, ObjectMissingError
 from tmi_ops.store.folders import SIGNATURE
 from tmi_ops.store.minisign import PublicKey
 from tmi_ops.store.signed import LARGEST_DOCUMENT, read_signature
-from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.small_objects import get_single, look
 from tmi_ops.store.stamped import STAMP, canonical
 from tmi_ops.store.trust import Purpose, Record, UntrustedError, last_segments, signature_of
 from tmi_ops.store.vouching import purpose_of

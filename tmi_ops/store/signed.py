@@ -17,7 +17,7 @@ from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.folders import SIGNATURE
 from tmi_ops.store.minisign import LONGEST_SIGNATURE
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.small_objects import get_single, look
 from tmi_ops.store.trust import Purpose, Signed, TrustedKey, UntrustedError
 
 # Far above the manifest of ten thousand tables.

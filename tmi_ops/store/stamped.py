@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from tmi_ops.error_codes import Code
 from tmi_ops.store.backend import CHECKSUM, Condition, Put, missing
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import is_sealed
+from tmi_ops.store.small_objects import is_sealed
 from tmi_ops.store.trust import Purpose, UntrustedError
 
 STAMP = "signature"

@@ -12,7 +12,7 @@ from tmi_ops.errors import SettingsError
 from tmi_ops.store.manifest import BACKUP_ID
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.signed import read_signature, write_signature
-from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.small_objects import get_single, look
 from tmi_ops.store.stamped import STAMP, canonical, stamp_again
 from tmi_ops.store.trust import Purpose, UntrustedError
 

@@ -21,7 +21,7 @@ from tmi_ops.postgres.wal_files import (
 )
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.remembered import remembered
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.chapters import seen_as
 from tmi_ops.wal.description import read_segment_size

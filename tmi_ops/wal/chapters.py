@@ -22,7 +22,7 @@ from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.store.backend import ObjectHead
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.packed import Limits, pack, read_packed, write_packed
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.layout import LINKS_FOLDER, SUFFIX, cluster_folder, file_key
 
 # 4 GiB of WAL with segments of 16 MiB.

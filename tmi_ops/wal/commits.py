@@ -10,7 +10,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.postgres.wal_files import TimelineSwitch
 from tmi_ops.postgres.wal_records import all_commits
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.archive import WalArchive
 from tmi_ops.wal.coverage import WalFile, coverage
 from tmi_ops.wal.fetching import load_file

@@ -19,7 +19,7 @@ from tmi_ops.errors import ObjectExistsError, StoreError
 from tmi_ops.postgres.wal_files import Segment
 from tmi_ops.store.objects import ListedObject, ObjectStore
 from tmi_ops.store.packed import Limits, pack, read_packed, write_packed
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.layout import cluster_folder, file_key, index_key
 from tmi_ops.wal.runs import Run, merged
 

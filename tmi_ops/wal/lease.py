@@ -25,7 +25,7 @@ from tmi_ops.errors import BackupError, ObjectExistsError, ObjectMissingError, O
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.store.backend import IfAbsent, IfUnchanged, ObjectHead
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.small_objects import get_single, look
 from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.layout import lease_key

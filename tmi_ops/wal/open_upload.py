@@ -20,7 +20,7 @@ from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, PARTIAL_SUFFIX, Segment,
 from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.store.backend import IfAbsent
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import look, sealed
+from tmi_ops.store.small_objects import look, sealed
 from tmi_ops.store.stamped import put_stamped
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, links_from, links_of

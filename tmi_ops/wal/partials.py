@@ -15,7 +15,7 @@ from tmi_ops.errors import ObjectMissingError, OpsError
 from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, PARTIAL_SUFFIX, Segment, parse_header
 from tmi_ops.store.backend import ObjectHead
 from tmi_ops.store.objects import ListedObject, ObjectStore
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.layout import SUFFIX, file_key
 from tmi_ops.wal.pieces import Piece, chain_from, chains, parse_piece, piece_name
 from tmi_ops.wal.stored_file import FileFacts, facts_of, load_object, wal_damaged

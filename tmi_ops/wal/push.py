@@ -25,7 +25,7 @@ from tmi_ops.postgres.wal_files import (
 )
 from tmi_ops.store.backend import IfAbsent
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import look, sealed
+from tmi_ops.store.small_objects import look, sealed
 from tmi_ops.store.stamped import put_stamped
 from tmi_ops.wal.description import describe_archive
 from tmi_ops.wal.fetching import check_content

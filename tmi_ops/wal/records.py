@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.store.backend import IfAbsent, IfUnchanged
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import get_single, look
+from tmi_ops.store.small_objects import get_single, look
 from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.breaks import Break

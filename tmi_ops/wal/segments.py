@@ -13,7 +13,7 @@ from tmi_ops.errors import OpsError
 from tmi_ops.postgres.wal_files import PARTIAL_SUFFIX, Segment, check_header, format_lsn
 from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.wal.breaks import Break
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import Links, continues, links_from, links_of

@@ -18,7 +18,7 @@ from tmi_ops.errors import IntegrityError, ObjectExistsError, OpsError
 from tmi_ops.postgres.wal_files import LARGEST_SEGMENT, format_lsn, parse_lsn
 from tmi_ops.store.backend import IfAbsent, ObjectHead
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import get_single, look, sealed, unsealed
+from tmi_ops.store.small_objects import get_single, look, sealed, unsealed
 from tmi_ops.store.stamped import put_stamped, require_stamp
 from tmi_ops.wal.layout import HISTORY_SUFFIX, file_key
 

@@ -23,7 +23,7 @@ from tmi_ops.store.keys import after_rotation, key_facts
 from tmi_ops.store.minisign import new_secret_key, parse_secret_key
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.signed import read_document, write_once
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 from tmi_ops.store.stamped import check_note, put_note
 from tmi_ops.store.trust import TrustedKey, UntrustedError, read_trust
 from tmi_ops.wal.stored_file import load, store_once

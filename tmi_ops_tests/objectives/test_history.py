@@ -26,7 +26,7 @@ from tmi_ops.store.backend import CHECKSUM
 from tmi_ops.store.manifest import BrokenRecordError
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops_tests.objectives.facts import GB, NOW, facts, reach
 

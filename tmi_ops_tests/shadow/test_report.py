@@ -21,7 +21,7 @@ from tmi_ops.shadow.report import (
 )
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 from tmi_ops.store.trust import Trust, TrustedKey
 
 WRITER, PROVER = new_secret_key(), new_secret_key()

@@ -29,7 +29,7 @@ from tmi_ops.store.directory.top import read_identity
 from tmi_ops.store.guarding import has_object_lock, locked_until, may_delete, set_legal_hold
 from tmi_ops.store.objects import ObjectStore, make_place, open_store
 from tmi_ops.store.restore_guide import restore_guide
-from tmi_ops.store.single_put import get_single
+from tmi_ops.store.small_objects import get_single
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 from tmi_ops_tests.store.test_signed_documents import NOW, take_backup
 

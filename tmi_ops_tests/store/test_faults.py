@@ -12,7 +12,7 @@ from tmi_ops.settings import StoreSettings
 from tmi_ops.store.backend import IfAbsent, IfUnchanged, ObjectChangedError
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.store.s3 import download, upload
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops_tests.store.conftest import ENVIRONMENT, RawBucket
 from tmi_ops_tests.store.faulty_proxy import Fault, FaultyProxy, Request, faulty_proxy
 

@@ -20,7 +20,7 @@ from tmi_ops.store.objects import open_store
 from tmi_ops.store.s3 import quick_put
 from tmi_ops.store.s3.signature_v4 import Signer
 from tmi_ops.store.s3.wire import Answer, Wire, WireError, parse_head
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops_tests.certificates import make_authority
 from tmi_ops_tests.store.conftest import ENVIRONMENT
 from tmi_ops_tests.tcp_relay import tcp_relay

@@ -19,7 +19,7 @@ from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store.minisign import new_secret_key
 from tmi_ops.store.objects import ObjectStore, make_place, open_store
-from tmi_ops.store.single_put import look
+from tmi_ops.store.small_objects import look
 from tmi_ops.store.trust import Trust, TrustedKey
 from tmi_ops.wal.archive import list_wal
 from tmi_ops.wal.coverage import coverage

@@ -21,7 +21,7 @@ from tmi_ops.postgres.wal_records import read_records
 from tmi_ops.progress import Report
 from tmi_ops.store.backend import ObjectHead
 from tmi_ops.store.objects import ObjectStore
-from tmi_ops.store.single_put import is_sealed, look
+from tmi_ops.store.small_objects import is_sealed, look
 from tmi_ops.store.stamped import require_stamp
 from tmi_ops.store.trust import UntrustedError
 from tmi_ops.wal.archive import ArchivedPartial, WalArchive

@@ -27,7 +27,7 @@ from tmi_ops.recovery.point_in_time.planning import plan_recovery
 from tmi_ops.recovery.point_in_time.target import Target
 from tmi_ops.settings import Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
-from tmi_ops.store.single_put import sealed
+from tmi_ops.store.small_objects import sealed
 from tmi_ops.wal.fetching import fetch_wal_file
 from tmi_ops.wal.layout import file_key
 from tmi_ops.wal.links import links_from
