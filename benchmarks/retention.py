@@ -24,7 +24,7 @@ from tmi_ops.postgres.wal_files import DEFAULT_SEGMENT_SIZE, Segment, format_lsn
 from tmi_ops.retention.planning import plan_retention
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import RetentionPolicy
-from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verification
+from tmi_ops.store.backup_documents import commit_manifest, new_backup_id, record_verification
 from tmi_ops.store.manifest import BaseManifest, Verification
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.layout import file_key

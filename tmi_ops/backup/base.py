@@ -40,7 +40,8 @@ from tmi_ops.postgres.sizes import shown_size
 from tmi_ops.postgres.versions import INCREMENTAL_BACKUP, STANDBY_SAYS_SO, since
 from tmi_ops.progress import Report
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops.store.catalogue import backup_folder, commit_manifest, discarded_on_failure, list_backups, new_backup_id
+from tmi_ops.store.backup_documents import backup_folder, commit_manifest, discarded_on_failure, new_backup_id
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.manifest import BaseManifest, StoredObject, Tablespace
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide

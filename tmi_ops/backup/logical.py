@@ -26,7 +26,7 @@ from tmi_ops.postgres.connections import APPLICATION_NAME
 from tmi_ops.postgres.programs import Programs, programs_at_least
 from tmi_ops.progress import Report
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import backup_folder, commit_manifest, discarded_on_failure, new_backup_id
+from tmi_ops.store.backup_documents import backup_folder, commit_manifest, discarded_on_failure, new_backup_id
 from tmi_ops.store.manifest import Manifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_guide import write_restore_guide

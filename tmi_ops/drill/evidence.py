@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from tmi_ops.checks.finding import Answer, not_applicable, unknown
 from tmi_ops.drill.findings import CheckOutcome, failed, passed
-from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.backup_documents import backup_folder
 from tmi_ops.store.changes import DRILLS
 from tmi_ops.store.described import read_described, write_described
 from tmi_ops.store.folders import SEALED

@@ -38,7 +38,7 @@ from tmi_ops.recovery.point_in_time.base_files import UnusableBaseError
 from tmi_ops.recovery.point_in_time.destination import Destination, disk_needed
 from tmi_ops.recovery.point_in_time.execution import PLAN, Recovered, execute_recovery
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops.store.catalogue import record_verification
+from tmi_ops.store.backup_documents import record_verification
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.store.restore_points import read_restore_point
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tmi_ops.backup.dump import dump_object_name
 from tmi_ops.progress import Phase, Report
-from tmi_ops.store.catalogue import backup_folder, require_encrypted
+from tmi_ops.store.backup_documents import backup_folder, require_encrypted
 from tmi_ops.store.manifest import Manifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 

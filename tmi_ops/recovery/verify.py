@@ -43,7 +43,7 @@ from tmi_ops.recovery.roles import restore_roles
 from tmi_ops.recovery.surroundings import apply_properties, read_surroundings
 from tmi_ops.schema.validation import Validation, validate_schema
 from tmi_ops.settings import PostgresSettings, Settings
-from tmi_ops.store.catalogue import record_verification, whole_manifest
+from tmi_ops.store.backup_documents import record_verification, whole_manifest
 from tmi_ops.store.manifest import Manifest, Verification
 from tmi_ops.store.objects import ObjectStore
 

@@ -18,7 +18,7 @@ from tmi_ops.progress import Phase, Report
 from tmi_ops.retention.facts import Backup, HalfMade, WalFile
 from tmi_ops.retention.holds import hold_key
 from tmi_ops.retention.plan import RetentionPlan, WalDecision
-from tmi_ops.store.catalogue import backup_folder, discard, read_manifest
+from tmi_ops.store.backup_documents import backup_folder, discard, read_manifest
 from tmi_ops.store.folders import MANIFEST, kind_of
 from tmi_ops.store.guarding import abort_upload, locked_until
 from tmi_ops.store.manifest import BaseManifest

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import ObjectExistsError, ObjectMissingError, StoreError
 from tmi_ops.retention.facts import Hold
-from tmi_ops.store.catalogue import backup_folder, read_manifest
+from tmi_ops.store.backup_documents import backup_folder, read_manifest
 from tmi_ops.store.described import read_described
 from tmi_ops.store.folders import HOLD, SEALED, SIGNATURE
 from tmi_ops.store.guarding import has_object_lock, set_legal_hold

@@ -11,7 +11,7 @@ from tmi_ops.progress import Report
 from tmi_ops.retention.facts import RetentionFacts
 from tmi_ops.retention.plan import RetentionPlan
 from tmi_ops.settings import Retain
-from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.backup_documents import backup_folder
 from tmi_ops.store.guarding import extend_lock, locked_until
 from tmi_ops.store.locking import is_locked_kind, needs_longer
 from tmi_ops.store.objects import ObjectStore

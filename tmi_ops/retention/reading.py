@@ -21,7 +21,7 @@ from tmi_ops.postgres.wal_files import (
 from tmi_ops.retention.facts import Backup, ClusterWal, HalfMade, RetentionFacts, VerificationState, WalFile
 from tmi_ops.retention.holds import read_hold
 from tmi_ops.retention.indexed_wal import wal_by_index
-from tmi_ops.store.catalogue import backup_folder, read_listed_manifest, read_newest_verification
+from tmi_ops.store.backup_documents import backup_folder, read_listed_manifest, read_newest_verification
 from tmi_ops.store.folders import MANIFEST, Folder, kind_of, lacks_parts
 from tmi_ops.store.guarding import has_object_lock, locked_until, store_clock, unfinished_uploads
 from tmi_ops.store.manifest import KINDS, AnyManifest, BaseManifest

@@ -12,7 +12,7 @@ from tmi_ops.objectives.rpo import judge_rpo
 from tmi_ops.objectives.rto import forecast_rto
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.settings import OBJECTIVES, Settings
-from tmi_ops.store.catalogue import record_verification
+from tmi_ops.store.backup_documents import record_verification
 from tmi_ops.store.manifest import Verification
 from tmi_ops.wal.layout import lease_key
 from tmi_ops_tests.objectives.conftest import Told

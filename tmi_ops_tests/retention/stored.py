@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tmi_ops.retention.plan import Decision, RetentionPlan
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import RetentionPolicy
-from tmi_ops.store.catalogue import commit_manifest, new_backup_id, record_verification
+from tmi_ops.store.backup_documents import commit_manifest, new_backup_id, record_verification
 from tmi_ops.store.manifest import BaseManifest, Manifest, Outcome, Verification
 from tmi_ops.store.objects import ObjectStore
 

@@ -15,7 +15,7 @@ from tmi_ops.retention.plan import RetentionPlan
 from tmi_ops.retention.planning import plan_retention
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
-from tmi_ops.store.catalogue import new_backup_id
+from tmi_ops.store.backup_documents import new_backup_id
 from tmi_ops.store.guarding import UNTIL_RELEASED, has_object_lock, locked_until
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.raw_s3 import raw_client, s3_of

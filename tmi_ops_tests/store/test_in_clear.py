@@ -19,7 +19,8 @@ from tmi_ops.retention.holds import hold_backup, list_holds, release_backup
 from tmi_ops.runbooks.execution import begin
 from tmi_ops.runbooks.logbook import find_run
 from tmi_ops.settings import Settings
-from tmi_ops.store.catalogue import list_backups, read_manifest, record_verification, whole_manifest
+from tmi_ops.store.backup_documents import read_manifest, record_verification, whole_manifest
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.manifest import SEALED_REASON
 from tmi_ops.store.objects import open_store
 from tmi_ops.store.restore_points import read_restore_point

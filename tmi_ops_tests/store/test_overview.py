@@ -14,7 +14,8 @@ from benchmarks.cost.history import write_backups
 from tmi_ops.errors import StoreError
 from tmi_ops.retention.holds import hold_backup, hold_key, list_holds, read_hold
 from tmi_ops.retention.reading import read_facts
-from tmi_ops.store.catalogue import list_backups, read_manifest, record_verification
+from tmi_ops.store.backup_documents import read_manifest, record_verification
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.changes import ABANDONED, CHANGES, Change, announce, changes_in
 from tmi_ops.store.folders import Folder, older_than
 from tmi_ops.store.manifest import Manifest, Verification

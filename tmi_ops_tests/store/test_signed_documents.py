@@ -16,14 +16,8 @@ from tmi_ops.retention.holds import hold_backup, read_hold
 from tmi_ops.retention.reading import read_facts
 from tmi_ops.settings import StoreSettings
 from tmi_ops.store import signed
-from tmi_ops.store.catalogue import (
-    backup_folder,
-    commit_manifest,
-    find_backup,
-    list_backups,
-    read_manifest,
-    record_verification,
-)
+from tmi_ops.store.backup_documents import backup_folder, commit_manifest, read_manifest, record_verification
+from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.manifest import Manifest, Verification, to_json
 from tmi_ops.store.minisign import new_secret_key, secret_key_file
 from tmi_ops.store.objects import ObjectStore, open_store

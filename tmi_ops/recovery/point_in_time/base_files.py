@@ -18,7 +18,7 @@ from tmi_ops.postgres.base_backup import MANIFEST_NAME
 from tmi_ops.progress import Phase, Report
 from tmi_ops.recovery.point_in_time.destination import TABLESPACES
 from tmi_ops.recovery.point_in_time.tar_stream import DIRECTORY_MODE, disk_failed, extract
-from tmi_ops.store.catalogue import backup_folder, require_encrypted
+from tmi_ops.store.backup_documents import backup_folder, require_encrypted
 from tmi_ops.store.manifest import BaseManifest, StoredObject
 from tmi_ops.store.objects import ObjectStore
 

@@ -13,7 +13,7 @@ from tmi_ops.errors import DiskSpaceError, RecoveryError
 from tmi_ops.postgres.base_backup import MANIFEST_NAME
 from tmi_ops.postgres.wal_files import parse_lsn
 from tmi_ops.recovery.point_in_time.planning import RecoveryPlan
-from tmi_ops.store.catalogue import backup_folder
+from tmi_ops.store.backup_documents import backup_folder
 from tmi_ops.store.manifest import BaseManifest
 from tmi_ops.store.objects import ObjectStore
 from tmi_ops.text import format_size

@@ -16,7 +16,8 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
-from tmi_ops.store.catalogue import find_backup, list_backups, read_manifest
+from tmi_ops.store.backup_documents import read_manifest
+from tmi_ops.store.catalogue import find_backup, list_backups
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.physical import FIRST_TO_SUMMARIZE, Progress, make_place, physical_cluster, settings_for, slots
 from tmi_ops_tests.raw_s3 import key_ending, read_raw

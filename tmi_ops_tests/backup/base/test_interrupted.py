@@ -20,7 +20,8 @@ from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
 from tmi_ops.progress import SilentReport
 from tmi_ops.settings import Settings, StoreSettings
-from tmi_ops.store.catalogue import discard, list_backups
+from tmi_ops.store.backup_documents import discard
+from tmi_ops.store.catalogue import list_backups
 from tmi_ops.store.folders import folders_of
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops_tests.killable_s3 import killable_s3
