@@ -44,7 +44,8 @@ class ToTime(Config):
 
     kind: Literal["to_time"] = "to_time"
     at: str = Field(description="ISO 8601 with a time zone: 2026-11-24T03:44:13+00:00.")
-    exclusive: bool = Field(default=False, description="Stop just before this time.")
+    # With a default of false, the launchpad would fill in several of these alternatives, and report an error.
+    exclusive: bool | None = Field(default=None, description="Stop just before this time.")
 
 
 class ToLsn(Config):
@@ -52,7 +53,7 @@ class ToLsn(Config):
 
     kind: Literal["to_lsn"] = "to_lsn"
     lsn: str = Field(description="LSN as `recover find` prints it: 0/3000148.")
-    exclusive: bool = Field(default=False, description="Stop just before this LSN.")
+    exclusive: bool | None = Field(default=None, description="Stop just before this LSN.")
 
 
 class ToName(Config):
