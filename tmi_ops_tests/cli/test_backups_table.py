@@ -68,3 +68,9 @@ def test_columns_are_as_wide_as_a_terminal_shows_them() -> None:
         "日本    1",
         "b\\x1b  12",
     ]
+
+
+def test_a_reason_keeps_to_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = shown(140, monkeypatch, judged("failed", "a row\n20261127T020000Z-logical-9999  verified\x1b[2J"))
+    assert len(lines) == 3
+    assert lines[1].endswith("FAILED: a row 20261127T020000Z-logical-9999  verified\\x1b[2J")
