@@ -71,6 +71,6 @@ def test_columns_are_as_wide_as_a_terminal_shows_them() -> None:
 
 
 def test_a_reason_keeps_to_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = shown(140, monkeypatch, judged("failed", "a row\n20261127T020000Z-logical-9999  verified\x1b[2J"))
+    lines = shown(200, monkeypatch, judged("failed", "a row\n20261127T020000Z-logical-9999  verified\x1b[2J"))
     assert len(lines) == 3
     assert lines[1].endswith("FAILED: a row 20261127T020000Z-logical-9999  verified\\x1b[2J")
