@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from rich.text import Text
 
 from tmi_ops.alerts.alert import SCHEMA_DRIFT
-from tmi_ops.checks.finding import Outcome as Outcome
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.cli.status_marks import MARKS, ago
 from tmi_ops.health.probes.schema import SCHEMA_FINDINGS
 from tmi_ops.health.record import LastAnswers

@@ -21,6 +21,11 @@ class Action(StrEnum):
     SET_CLOCKS = "set the clocks"
     NAME_LINE = "say which line is the environment's"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Action | None:
+        """Its value in the cursor of an older release."""
+        return cls.VERIFY_BACKUP if value == "prove a backup" else None
+
     @property
     def is_automatic(self) -> bool:
         """Whether it may be started without a person: it ends on its own and harms nothing."""

@@ -36,6 +36,17 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class ArchiverReading:
+    """archive_command or archive_library. `archived_to`: the end of the last segment that it archived; None: its last
+    attempt failed, or there was none yet (`unknown`). `segment_size` in bytes.
+    """
+
+    segment_size: int
+    archived_to: int | None
+    unknown: bool = False
+
+
+@dataclass(frozen=True)
 class ServerReading:
     """The running server, queried before the archive was listed.
 
@@ -45,7 +56,7 @@ class ServerReading:
             another cluster or timeline.
         level: everything it had written at `at` was archived.
         slot: our slot; None: it does not exist. `keep_limit`: max_slot_wal_keep_size; None: unlimited.
-        archives_segments_of: the segment size if its archive_command works; None: it has none, or the command fails.
+        archiver: what archives WAL on the server itself; None: nothing does.
     """
 
     at: datetime
@@ -57,7 +68,7 @@ class ServerReading:
     in_recovery: bool
     slot: SlotFacts | None
     keep_limit: int | None
-    archives_segments_of: int | None = None
+    archiver: ArchiverReading | None = None
     behind: int | None = None
     level: bool = False
 

@@ -45,7 +45,7 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
         return StreamReading(Standing.UNKNOWN, reason, (Cure(Action.REACH_DATABASE),))
     slot = server.slot
     if slot is None:
-        return _without_slot(server, objectives)
+        return _without_slot(facts, server, objectives)
     standing, reason, cures = _judge_slot(slot, server.keep_limit, server.behind)
     if standing is Standing.MET and _has_died(facts) and not slot.active:
         standing = Standing.AT_RISK
@@ -53,11 +53,16 @@ def judge_stream(facts: RecoverabilityFacts, objectives: Objectives) -> StreamRe
     return StreamReading(standing, f"{reason} {_who(facts)}", cures, server.behind, slot.kept, slot.left)
 
 
-def _without_slot(server: ServerReading, objectives: Objectives) -> StreamReading:
-    behind, segment = server.behind, server.archives_segments_of
-    if segment is not None and behind is not None and behind <= ON_THEIR_WAY * segment:
-        reason = f"The server's archive_command works; the archive lacks {format_size(behind)} of WAL."
-        return StreamReading(Standing.MET, reason, (), behind)
+def _without_slot(facts: RecoverabilityFacts, server: ServerReading, objectives: Objectives) -> StreamReading:
+    behind, archiver = server.behind, server.archiver
+    if archiver and behind is not None and behind <= ON_THEIR_WAY * archiver.segment_size and not _has_died(facts):
+        if archiver.unknown:
+            reason = "The server archives WAL itself, but has not finished a segment since its statistics began."
+            return StreamReading(Standing.UNKNOWN, reason, (), behind)
+        # What it archived must be in this archive: it may store elsewhere.
+        if archiver.archived_to is not None and archiver.archived_to <= server.lsn - behind:
+            reason = f"The server's archive_command works; the archive lacks {format_size(behind)} of WAL."
+            return StreamReading(Standing.MET, reason, (), behind)
     if objectives.rpo >= DUMPS_ARE_ENOUGH_FROM:
         reason = "WAL is not archived; the RPO does not require it."
         return StreamReading(Standing.MET, reason, (), behind)

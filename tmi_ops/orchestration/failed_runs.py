@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tmi_ops.alerts.alert import Alert
 
 LOOK_EVERY_S = 60
+# A job's name, and its name in older releases, of which an alert may still be open.
+FORMER_NAME = ("verify_backup", "prove_backup")
 # Dagster's tags of a run that no person launched.
 _BEGUN_BY_ITSELF = ("dagster/schedule_name", "dagster/sensor_name")
 # Dagster's tag of a failed run that it will retry.
@@ -113,7 +115,9 @@ def failed_run_definitions(here: Protected, capabilities: Definitions) -> Defini
 
         run = context.dagster_run
         if is_ours(run.tags, environment.name):
-            AlertService(environment.settings).resolve(alert_key(run.job_name), f"Run {run.run_id[:8]} succeeded.")
+            alerts = AlertService(environment.settings)
+            for job in {run.job_name, run.job_name.replace(*FORMER_NAME)}:
+                alerts.resolve(alert_key(job), f"Run {run.run_id[:8]} succeeded.")
 
     return Definitions(sensors=[failed_run, recovered_run])
 

@@ -1,7 +1,7 @@
 """Row rescue as a job: a dry run unless confirmed with the environment's name."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from dagster import (
     Config,
@@ -14,7 +14,7 @@ from dagster import (
     job,
     op,
 )
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tmi_ops.errors import RecoveryError, SettingsError
 from tmi_ops.orchestration.drill import DrillConfig
@@ -39,13 +39,17 @@ LONGEST_RUN = timedelta(hours=24)
 _COUNTS = ("insert", "update", "keep", "leave", "as_it_was")
 
 
+# None is false, so that both are the same plan. With a default of false, the launchpad would fill in several of these
+# alternatives, and report an error.
+_Exclusive = Annotated[bool | None, AfterValidator(bool)]
+
+
 class ToTime(Config):
     """The state at a time."""
 
     kind: Literal["to_time"] = "to_time"
     at: str = Field(description="ISO 8601 with a time zone: 2026-11-24T03:44:13+00:00.")
-    # With a default of false, the launchpad would fill in several of these alternatives, and report an error.
-    exclusive: bool | None = Field(default=None, description="Stop just before this time.")
+    exclusive: _Exclusive = Field(default=None, description="Stop just before this time.", validate_default=True)
 
 
 class ToLsn(Config):
@@ -53,7 +57,7 @@ class ToLsn(Config):
 
     kind: Literal["to_lsn"] = "to_lsn"
     lsn: str = Field(description="LSN as `recover find` prints it: 0/3000148.")
-    exclusive: bool | None = Field(default=None, description="Stop just before this LSN.")
+    exclusive: _Exclusive = Field(default=None, description="Stop just before this LSN.", validate_default=True)
 
 
 class ToName(Config):

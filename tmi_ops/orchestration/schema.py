@@ -93,13 +93,13 @@ def schema_definitions(here: Protected) -> Definitions:
     @here.given
     def validation(context: AssetExecutionContext, environment: Environment) -> Materialized:
         from tmi_ops.health.record import record_schema
-        from tmi_ops.schema.locking import observe
+        from tmi_ops.schema.locking import observe_settled
         from tmi_ops.schema.validation import validate_schema
         from tmi_ops.settings import Purpose
 
         with failures_explained():
             settings = environment.settings_for(Purpose.OWNER)
-            validation = observe(settings.postgres, lambda: validate_schema(settings.postgres)).settled()
+            validation = observe_settled(settings.postgres, lambda: validate_schema(settings.postgres))
             record_schema(settings, environment.variables, validation.findings)
         context.log.info(f"{validation.address}: {_counts(validation)}")
         return Materialized(metadata=_validation_metadata(validation), check_results=list(_check_results(validation)))

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import SettingsError
@@ -33,12 +33,12 @@ Content = TypeVar("Content", bound=BaseModel)
 class LookedAt(BaseModel):
     """A plan as shown before it is confirmed; `texts`: what would be done, one line each."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
     name: str
     job: str
     environment: str
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = Field(alias="words")
     ends: AwareDatetime
 
 

@@ -26,6 +26,7 @@ T = TypeVar("T")
 # The first eight bytes of SHA-256 of "tmi_ops.schema.migration", so that no other program uses it by chance.
 MIGRATION_LOCK = int.from_bytes(bytes.fromhex("5ea5739cae876580"), "big")
 _POLL_S = 0.5
+_SETTLED_POLL_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,20 @@ def observe(postgres: PostgresSettings, read: Callable[[], T]) -> Observed[T]:
     before = _migration_is_running(postgres)
     found = read()
     return Observed(found, before or _migration_is_running(postgres))
+
+
+def observe_settled(postgres: PostgresSettings, read: Callable[[], T], patience_s: float = 1800.0) -> T:
+    """Read the schema once no migration is running.
+
+    Raises:
+        DatabaseError: one was running for all this time, PostgreSQL could not be reached, or what `read` raises.
+    """
+    deadline = time.monotonic() + patience_s
+    observed = observe(postgres, read)
+    while observed.during_migration and time.monotonic() < deadline:
+        time.sleep(_SETTLED_POLL_S)
+        observed = observe(postgres, read)
+    return observed.settled()
 
 
 def _migration_is_running(postgres: PostgresSettings) -> bool:

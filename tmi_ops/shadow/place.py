@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.error_codes import Code
 from tmi_ops.errors import RecoveryError
@@ -106,10 +106,10 @@ class Request(BaseModel):
     `copy`: copy the files, in their current state, to `into`, and continue.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
     number: str
-    action: Literal["hand over", "copy"]
+    action: Literal["hand over", "copy"] = Field(alias="wish")
     into: str
 
 

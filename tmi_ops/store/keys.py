@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,7 +176,7 @@ def rotate_signing_key(
         record: the SHA-256 of the record of what the old key has signed (retired.py).
 
     Raises:
-        SettingsError: there is no signing key.
+        SettingsError: there is no signing key, it is not trusted now, or a rotation stopped half-way.
         OpsError: a file could not be written; the message says which keys are where.
     """
     old = trust.signing
@@ -183,20 +184,32 @@ def rotate_signing_key(
         raise SettingsError(
             "There is no signing key to replace.", hint="create one: `tmi-ops keys init`", code=Code.SIGNING_KEY
         )
+    successor = file.with_name(f"{file.name}.new")
+    if successor.exists():
+        raise SettingsError(
+            f"A rotation stopped half-way: {successor} is its new key.",
+            hint=f"if TMI_OPS_TRUSTED_KEYS names that key: mv {successor} {file}; otherwise remove it and rotate again",
+            code=Code.SIGNING_KEY,
+        )
+    if trust.trusted and not any(one.key == old.public and one.until is None for one in trust.trusted):
+        raise SettingsError(
+            f"The signing key {file} is not trusted now, so a successor would not be either.",
+            hint="add a current entry of its public key to TMI_OPS_TRUSTED_KEYS: `tmi-ops keys show`",
+            code=Code.SIGNING_KEY,
+        )
     new = new_secret_key()
     trusted = after_rotation(trust.trusted, old, new, now, record)
     only_file = Path(words[0]) if len(words) == 1 and Path(words[0]).is_file() else None
     retired = file.with_name(f"{file.name}.retired-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}")
-    successor = file.with_name(f"{file.name}.new")
     may_have_ended = False
     try:
         write_private(retired, file.read_text())
-        comment = f"secret key of {trust.environment}, made by `tmi-ops keys rotate`"
-        write_private(successor, secret_key_file(new, comment))
+        text = secret_key_file(new, f"secret key of {trust.environment}, made by `tmi-ops keys rotate`")
+        write_private(successor, text)
         if only_file is not None:
             may_have_ended = True
             write_durably(only_file, trusted_file_text(trust.environment, trusted).encode(), mode=0o644)
-        successor.replace(file)
+        write_private(file, text)
     except OSError as error:
         what = f"{error.filename or file} could not be written: {error.strerror}."
         if may_have_ended:
@@ -209,6 +222,8 @@ def rotate_signing_key(
         raise OpsError(
             what, detail="The old key is still in place.", hint="make the file writable, then rotate again"
         ) from None
+    with suppress(OSError):  # it is a copy now
+        successor.unlink()
     return Rotated(file, retired, trusted, only_file)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from tmi_ops.store.folders import Folder, kind_of
 from tmi_ops.store.manifest import KINDS
@@ -94,14 +94,14 @@ def is_drill(key: str) -> bool:
 
 
 class _Folder(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
 
     id: str
     size: int
     objects: int
     touched_at: AwareDatetime
     manifest_at: AwareDatetime | None
-    verification: str | None
+    verification: str | None = Field(alias="verdict")
     held: bool
     parts: int | None = None
 

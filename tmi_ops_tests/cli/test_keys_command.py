@@ -160,17 +160,25 @@ def test_a_rotation_that_cannot_be_finished_loses_neither_key(home: Path, monkey
     replace = Path.replace
 
     def refuse(self: Path, target: Path) -> None:
-        if self.name == "signing.key.new":
+        if target.name == "signing.key":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
         replace(self, target)
 
-    monkeypatch.setattr(Path, "replace", refuse)
-    failed = CliRunner().invoke(keys, ["rotate", "signing", "--yes", "--no-record"]).exception
+    with monkeypatch.context() as full:
+        full.setattr(Path, "replace", refuse)
+        failed = CliRunner().invoke(keys, ["rotate", "signing", "--yes", "--no-record"]).exception
     assert isinstance(failed, OpsError)
     assert (made / "signing.key").read_text() == before
     assert f"mv {made / 'signing.key.new'} {made / 'signing.key'}" in failed.hint
     successor = parse_secret_key((made / "signing.key.new").read_text(), "here")
     assert successor.public in {one.key for one in read_trust("staging", None, (str(made / "trusted.keys"),)).trusted}
+
+    again = CliRunner().invoke(keys, ["rotate", "signing", "--yes", "--no-record"]).exception
+    assert "stopped half-way" in str(again)
+    assert parse_secret_key((made / "signing.key.new").read_text(), "here") == successor
+    (made / "signing.key.new").unlink()
+    again = CliRunner().invoke(keys, ["rotate", "signing", "--yes", "--no-record"]).exception
+    assert "is not trusted now" in str(again), "its successor would sign what nobody believes"
 
 
 def reach(monkeypatch: pytest.MonkeyPatch, store: StoreSettings, signing: Path, trusted: Path) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tmi_ops.checks.finding import Outcome as Outcome
+from tmi_ops.checks.finding import Outcome
 from tmi_ops.health.record import LastAnswer, LastAnswers
 from tmi_ops.health.registry import probes_of
 from tmi_ops.objectives.facts import LastVerification, RecoverabilityFacts, Usage

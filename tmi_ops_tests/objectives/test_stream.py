@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tmi_ops.objectives.cures import Action
-from tmi_ops.objectives.facts import RecoverabilityFacts
+from tmi_ops.objectives.facts import ArchiverReading, RecoverabilityFacts, ServerReading
+from tmi_ops.objectives.server import _archiver
 from tmi_ops.objectives.standing import Standing
 from tmi_ops.objectives.stream import judge_stream
 from tmi_ops.settings import Objectives
@@ -25,6 +26,13 @@ from tmi_ops_tests.objectives.facts import (
 
 IDLE = receiver(at_work=False)
 MIB = 1 << 20
+HERE = server().lsn
+
+
+def archiving(behind: int | None, archived_to: int | None, *, unknown: bool = False) -> ServerReading:
+    """A server without our slot that archives WAL itself."""
+    return server(slot=None, behind=behind, archiver=ArchiverReading(16 * MIB, archived_to, unknown))
+
 
 CASES = {
     "in use": (facts(), PRODUCTION, Standing.MET, None, "A receiver is running"),
@@ -57,21 +65,49 @@ CASES = {
         "invalidates the slot",
     ),
     "archived by archive_command": (
-        facts(server=server(slot=None, archives_segments_of=16 * MIB, behind=32 * MIB), receiver=None),
+        facts(server=archiving(behind=32 * MIB, archived_to=HERE - 32 * MIB), receiver=None),
         PRODUCTION,
         Standing.MET,
         None,
         "The server's archive_command works; the archive lacks 33.6 MB of WAL.",
     ),
-    "archive_command works, but stores elsewhere or too late": (
-        facts(server=server(slot=None, archives_segments_of=16 * MIB, behind=32 * MIB + 1), receiver=None),
+    "archive_command is late": (
+        facts(server=archiving(behind=32 * MIB + 1, archived_to=HERE - 48 * MIB), receiver=None),
         PRODUCTION,
         Standing.AT_RISK,
         Action.START_RECEIVER,
         "no slot of tmi_ops",
     ),
+    "archive_command stores elsewhere": (
+        facts(server=archiving(behind=20 * MIB, archived_to=HERE - 20 * MIB + 1), receiver=None),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "no slot of tmi_ops",
+    ),
+    "archive_command fails": (
+        facts(server=archiving(behind=MIB, archived_to=None), receiver=None),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "no slot of tmi_ops",
+    ),
+    "archive_command beside a receiver that died": (
+        facts(server=archiving(behind=MIB, archived_to=HERE - MIB), receiver=replace(IDLE, ended=False)),
+        PRODUCTION,
+        Standing.AT_RISK,
+        Action.START_RECEIVER,
+        "no slot of tmi_ops",
+    ),
+    "archive_command after a crash": (
+        facts(server=archiving(behind=MIB, archived_to=None, unknown=True), receiver=None),
+        PRODUCTION,
+        Standing.UNKNOWN,
+        None,
+        "has not finished a segment since its statistics began",
+    ),
     "archive_command works, and nothing shows where the WAL goes": (
-        facts(server=server(slot=None, archives_segments_of=16 * MIB, behind=None), receiver=None),
+        facts(server=archiving(behind=None, archived_to=HERE), receiver=None),
         PRODUCTION,
         Standing.AT_RISK,
         Action.START_RECEIVER,
@@ -143,3 +179,16 @@ def test_a_slot_that_keeps_less_than_the_archive_lacks_is_a_breach(behind: int, 
     """Another store's receiver moved it on, or it was made anew."""
     reading = judge_stream(facts(server=server(slot=slot(kept=16 * MB), behind=behind)), PRODUCTION)
     assert reading.standing is standing
+
+
+@pytest.mark.parametrize(
+    ("last", "archived_to"),
+    [
+        ("000000010000000000000005", 6 * 16 * MIB),
+        ("000000010000000000000005.00000028.backup", 6 * 16 * MIB),
+        ("00000002.history", None),
+        (None, None),
+    ],
+)
+def test_what_the_archiver_did_last_has_an_end(last: str | None, archived_to: int | None) -> None:
+    assert _archiver(16 * MIB, last, is_unknown=False) == ArchiverReading(16 * MIB, archived_to)

@@ -12,9 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from tmi_ops.error_codes import Code
 from tmi_ops.errors import DatabaseError
 from tmi_ops.postgres.connections import connect, libpq_environment
-from tmi_ops.schema.locking import MIGRATION_LOCK, Patience
+from tmi_ops.schema import locking
+from tmi_ops.schema.locking import MIGRATION_LOCK, Patience, observe_settled
 from tmi_ops.schema.migration import migrate, plan_migration
 from tmi_ops.schema.operations import BuildIndex
 from tmi_ops.settings import PostgresSettings
@@ -195,3 +197,21 @@ def _environment(postgres: PostgresSettings) -> dict[str, str]:
         "PGSSLMODE": "POSTGRES_SSLMODE",
     }
     return {ours: libpq[theirs] for theirs, ours in names.items()}
+
+
+def test_what_is_read_while_a_migration_runs_is_no_result_until_it_has_ended(
+    migrated: PostgresSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(migrated) as migration:
+        migration.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        with pytest.raises(DatabaseError, match="A migration is changing the schema") as caught:
+            observe_settled(migrated, lambda: "half", patience_s=0)
+        assert caught.value.transient
+        assert caught.value.code is Code.MIGRATION_RUNNING
+        readings = iter(("half", "whole"))
+
+        def end_it(_seconds: float) -> None:
+            migration.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+
+        monkeypatch.setattr(locking.time, "sleep", end_it)
+        assert observe_settled(migrated, lambda: next(readings)) == "whole"

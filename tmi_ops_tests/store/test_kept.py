@@ -80,17 +80,31 @@ def test_a_bucket_is_asked_at_first_and_again_after_a_while(monkeypatch: pytest.
     now = 1000.0
     monkeypatch.setattr(kept.time, "monotonic", lambda: now)
     clients = Clients(impatient=object(), patient=object())  # type: ignore[arg-type]
-    assert clients.must_ask
-    clients.asked_at = now
-    assert not clients.must_ask
+    assert clients.must_ask("shop/")
+    clients.answered("shop/")
+    assert not clients.must_ask("shop/")
+    assert clients.must_ask("billing/"), "these keys may not read there"
     now += TRUSTED_FOR_S
-    assert not clients.must_ask
+    assert not clients.must_ask("shop/")
     now += 1
-    assert clients.must_ask
+    assert clients.must_ask("shop/")
+
+
+def test_environments_of_one_bucket_share_their_clients() -> None:
+    files = (Path("one/seen.json"), Path("two/seen.json"))
+    first, second = (kept_clients(ELSEWHERE.model_copy(update={"seen_file": file}), hurried=True) for file in files)
+    assert first is second
+
+
+def test_after_a_failure_the_clients_are_made_anew_with_the_credentials_of_then() -> None:
+    clients = kept_clients(ELSEWHERE, hurried=True)
+    clients.fail()
+    assert kept_clients(ELSEWHERE, hurried=True) is not clients
+    assert not kept_clients(ELSEWHERE, hurried=True).failed
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "doubted"),
+    ("status", "code", "failed"),
     [
         (200, None, False),
         (404, "NoSuchKey", False),
@@ -105,11 +119,12 @@ def test_a_bucket_is_asked_at_first_and_again_after_a_while(monkeypatch: pytest.
         (503, "SlowDown", True),
     ],
 )
-def test_what_refuses_the_store_itself_makes_it_doubtful(status: int, code: str | None, doubted: bool) -> None:
-    clients = Clients(impatient=object(), patient=object(), asked_at=kept.time.monotonic())  # type: ignore[arg-type]
+def test_what_refuses_the_store_itself_is_a_failure(status: int, code: str | None, failed: bool) -> None:
+    clients = Clients(impatient=object(), patient=object())  # type: ignore[arg-type]
+    clients.answered("shop/")
     parsed: dict[str, Any] = {"Error": {"Code": code}} if code else {}
-    clients.doubt_if_refused(http_response=SimpleNamespace(status_code=status), parsed=parsed, model=None)
-    assert clients.must_ask is doubted
+    clients.fail_if_refused(http_response=SimpleNamespace(status_code=status), parsed=parsed, model=None)
+    assert clients.must_ask("shop/") is failed
 
 
 @pytest.mark.slow
@@ -126,10 +141,11 @@ def test_a_kept_store_is_not_asked_twice_but_again_after_a_failure(store_setting
         relay.cut()
         with pytest.raises(StoreError):
             again.get_bytes("a")
-        asked.clear()
         with pytest.raises(StoreError, match="reach"):
             open_store(settings, ENVIRONMENT, hurried=True, kept=True)
-        assert asked == ["ListObjectsV2"]
+        relay.mend()
+        found = open_store(settings, ENVIRONMENT, hurried=True, kept=True)
+        assert s3_of(found).client is not s3_of(store).client
         end()
 
 

@@ -15,6 +15,9 @@ import pytest
 
 from tmi_ops.backup.base import back_up_base
 from tmi_ops.errors import IntegrityError, OpsError
+from tmi_ops.objectives.reading import read_recoverability
+from tmi_ops.objectives.standing import Standing
+from tmi_ops.objectives.stream import judge_stream
 from tmi_ops.postgres.cluster import RunningCluster
 from tmi_ops.postgres.connections import connect
 from tmi_ops.postgres.programs import Programs
@@ -22,7 +25,7 @@ from tmi_ops.postgres.wal_files import Segment, parse_segment_name
 from tmi_ops.progress import SilentReport
 from tmi_ops.recovery.continuity.gaps import check_continuity
 from tmi_ops.recovery.point_in_time.facts import read_facts
-from tmi_ops.settings import Settings, StoreSettings
+from tmi_ops.settings import OBJECTIVES, Settings, StoreSettings
 from tmi_ops.store.objects import ObjectStore, open_store
 from tmi_ops.wal.ahead import Notes, ready_after
 from tmi_ops.wal.archive import list_wal
@@ -134,6 +137,9 @@ def test_a_server_that_archives_with_it_is_recoverable_from_every_base_to_its_la
     assert continuity.whole, continuity.holes
     assert continuity.bases[0].reaches == int(last[8:16], 16) * (1 << 32) + (int(last[16:], 16) + 1) * (16 << 20)
     assert _value(archiving, "SELECT failed_count FROM pg_stat_archiver") == "0"
+    reading = judge_stream(read_recoverability(archiving.settings, archiving.store), OBJECTIVES["production"])
+    assert (reading.standing, reading.cures) == (Standing.MET, ()), reading.reason
+    assert "archive_command works" in reading.reason
 
 
 @pytest.mark.slow

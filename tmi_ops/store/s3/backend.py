@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -223,9 +222,9 @@ def open_bucket(settings: StoreSettings, root: str, *, hurried: bool = False, ke
         StoreError: the bucket does not exist, or the endpoint or the keys are wrong.
     """
     clients = kept_clients(settings, hurried=hurried) if kept else make_clients(settings, hurried=hurried)
-    if clients.must_ask:
+    if clients.must_ask(root):
         _see(clients.impatient, settings, root)
-        clients.asked_at = time.monotonic()
+        clients.answered(root)
     return S3Backend(clients.patient, settings.bucket or "", root, settings.describe(), settings.retain)
 
 

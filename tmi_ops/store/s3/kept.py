@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 HURRIED_READ_TIMEOUT_S = 5
-# The bucket is checked again after this time, and after any request that failed.
+# The bucket is checked again after this time. After a request that failed, the clients are made anew, with the
+# credentials of then.
 TRUSTED_FOR_S = 600.0
 _REFUSED = (301, 400, 401, 403)
 _SERVER_ERRORS = 500
-_MOST = 64
+_MOST = 256
 _CREDENTIAL_FILES = {
     "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
     "AWS_CONFIG_FILE": "~/.aws/config",
@@ -34,26 +35,34 @@ _CREDENTIAL_FILES = {
 
 @dataclass
 class Clients:
-    """The clients of one store. `impatient` fails at once; `patient` retries a request while the server struggles."""
+    """The clients of one store. `impatient` fails at once; `patient` retries a request while the server struggles.
+
+    `failed`: a request of theirs failed or was refused.
+    """
 
     impatient: S3Client
     patient: S3Client
-    asked_at: float | None = None
+    failed: bool = False
+    _asked: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def must_ask(self) -> bool:
-        """Whether to check first that the bucket answers."""
-        return self.asked_at is None or time.monotonic() - self.asked_at > TRUSTED_FOR_S
+    def must_ask(self, root: str) -> bool:
+        """Whether to check first that the bucket answers below this prefix."""
+        asked_at = self._asked.get(root)
+        return self.failed or asked_at is None or time.monotonic() - asked_at > TRUSTED_FOR_S
 
-    def doubt(self, **_: Any) -> None:
-        self.asked_at = None
+    def answered(self, root: str) -> None:
+        """The bucket has answered."""
+        self._asked[root] = time.monotonic()
 
-    def doubt_if_refused(self, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
-        """Doubt the bucket after a refusal, but not if an object is absent or has changed."""
+    def fail(self, **_: Any) -> None:
+        self.failed = True
+
+    def fail_if_refused(self, http_response: Any, parsed: dict[str, Any], **_: Any) -> None:
+        """Not if an object is absent or has changed."""
         code = parsed.get("Error", {}).get("Code")
         status = http_response.status_code
         if code == "NoSuchBucket" or status in _REFUSED or status >= _SERVER_ERRORS:
-            self.doubt()
+            self.fail()
 
 
 _LOCK = threading.Lock()
@@ -72,17 +81,18 @@ def make_clients(settings: StoreSettings, *, hurried: bool) -> Clients:
     clients = Clients(impatient, impatient if hurried else connect_store(session, settings))
     for client in (clients.impatient, clients.patient):
         events: Any = client.meta.events
-        events.register("after-call-error.s3", clients.doubt)
-        events.register("after-call.s3", clients.doubt_if_refused)
+        events.register("after-call-error.s3", clients.fail)
+        events.register("after-call.s3", clients.fail_if_refused)
     return clients
 
 
 def kept_clients(settings: StoreSettings, *, hurried: bool) -> Clients:
     """This process's earlier clients for the same settings and credentials; new ones if there are none."""
-    key = (settings, hurried, _credentials())
+    address = (settings.endpoint_url, settings.region, settings.bucket)
+    key = (address, settings.access_key_id, settings.secret_access_key, hurried, _credentials())
     with _LOCK:
         clients = _KEPT.get(key)
-        if clients is None:
+        if clients is None or clients.failed:
             clients = _KEPT[key] = make_clients(settings, hurried=hurried)
         _KEPT.move_to_end(key)
         while len(_KEPT) > _MOST:
