@@ -27,6 +27,8 @@ from tmi_ops.store.trust import (
 )
 
 NOW = datetime(2026, 11, 27, 20, 0, tzinfo=UTC)
+# After what these tests sign themselves, at the time of day.
+TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 KEY, OTHER = new_secret_key(), new_secret_key()
 NAME, CONTENT = "base/20261127T190000Z-base-0000/manifest.json", b"{}"
 
@@ -108,7 +110,7 @@ def test_after_a_rotation_the_old_key_is_trusted_for_what_it_signed() -> None:
 def test_what_a_retired_key_had_not_signed_by_then_is_refused_however_it_is_dated() -> None:
     known = hashlib.sha256(trusting().sign(NAME, CONTENT, NOW) or b"").hexdigest()
     records = {"0" * 64: Record({known})}
-    retired = TrustedKey(KEY.public, until=NOW + timedelta(days=1), record="0" * 64)
+    retired = TrustedKey(KEY.public, until=TOMORROW, record="0" * 64)
     trust = replace(trusting(TrustedKey(OTHER.public), retired), records=records.__getitem__)
     checked(trust)
     for other, content in ((NAME, b"{ }"), (NAME.replace("0000/", "1111/"), CONTENT)):
@@ -143,11 +145,11 @@ FOLDER = "wal/7000000000000000001/00000001"
 def test_whoever_stole_a_retired_key_adds_no_wal_behind_what_was_archived_then(name: str, *, believed: bool) -> None:
     keys = [f"{FOLDER}/00000001000000000000000{number}.zst" for number in (3, 5, 4)]
     assert last_segments([*keys, NAME]) == {FOLDER: "000000010000000000000005"}
-    retired = TrustedKey(KEY.public, until=NOW + timedelta(days=1), record="0" * 64)
+    retired = TrustedKey(KEY.public, until=TOMORROW, record="0" * 64)
     records = {"0" * 64: Record(frozenset(), last_segments(keys))}
     trust = replace(trusting(TrustedKey(OTHER.public), retired), records=records.__getitem__)
     with contextlib.nullcontext() if believed else pytest.raises(UntrustedError, match="backdated"):
-        trust.check_stamp(name, CONTENT, trust.stamp(name, CONTENT), "WAL", NOW + timedelta(days=1))
+        trust.check_stamp(name, CONTENT, trust.stamp(name, CONTENT), "WAL", TOMORROW)
 
 
 def test_a_signature_in_one_line_is_the_same_one() -> None:
