@@ -59,21 +59,6 @@ class Observed(Generic[T]):
     found: T
     during_migration: bool
 
-    def settled(self) -> T:
-        """What was read, if no migration was running.
-
-        Raises:
-            DatabaseError: one was; transient.
-        """
-        if self.during_migration:
-            raise DatabaseError(
-                "A migration is changing the schema, so it cannot be judged now.",
-                hint="repeat this when the migration has ended",
-                code=Code.MIGRATION_RUNNING,
-                transient=True,
-            )
-        return self.found
-
 
 def observe(postgres: PostgresSettings, read: Callable[[], T]) -> Observed[T]:
     """Read the schema, and whether a migration was running just before or just after.
@@ -97,7 +82,14 @@ def observe_settled(postgres: PostgresSettings, read: Callable[[], T], patience_
     while observed.during_migration and time.monotonic() < deadline:
         time.sleep(_SETTLED_POLL_S)
         observed = observe(postgres, read)
-    return observed.settled()
+    if observed.during_migration:
+        raise DatabaseError(
+            "A migration is changing the schema, so it cannot be judged now.",
+            hint="repeat this when the migration has ended",
+            code=Code.MIGRATION_RUNNING,
+            transient=True,
+        )
+    return observed.found
 
 
 def _migration_is_running(postgres: PostgresSettings) -> bool:

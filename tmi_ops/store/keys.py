@@ -216,7 +216,7 @@ def rotate_signing_key(
             raise OpsError(
                 what,
                 detail=f"{file} has the old key, {successor} the new one. {only_file} may already end the old one.",
-                hint=f"if {only_file} names the new key: mv {successor} {file}; otherwise rotate again",
+                hint=f"if {only_file} names the new key: mv {successor} {file}; otherwise remove it and rotate again",
             ) from None
         successor.unlink(missing_ok=True)
         raise OpsError(

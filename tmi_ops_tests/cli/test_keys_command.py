@@ -139,10 +139,7 @@ def test_after_a_rotation_old_documents_stay_good_and_the_old_key_signs_nothing_
 
 
 def test_a_key_is_rotated_without_a_store_only_on_a_persons_word(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("init")
-    made = home / "keys"
-    nowhere = StoreSettings(bucket="b", endpoint_url="http://127.0.0.1:9")
-    reach(monkeypatch, nowhere, made / "signing.key", made / "trusted.keys")
+    made = keys_without_a_store(home, monkeypatch)
     before = (made / "signing.key").read_text()
     refused = CliRunner().invoke(keys, ["rotate", "signing", "--yes"])
     assert "--no-record" in str(refused.exception)
@@ -151,10 +148,7 @@ def test_a_key_is_rotated_without_a_store_only_on_a_persons_word(home: Path, mon
 
 
 def test_a_rotation_that_cannot_be_finished_loses_neither_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("init")
-    made = home / "keys"
-    nowhere = StoreSettings(bucket="b", endpoint_url="http://127.0.0.1:9")
-    reach(monkeypatch, nowhere, made / "signing.key", made / "trusted.keys")
+    made = keys_without_a_store(home, monkeypatch)
     before = (made / "signing.key").read_text()
 
     replace = Path.replace
@@ -179,6 +173,15 @@ def test_a_rotation_that_cannot_be_finished_loses_neither_key(home: Path, monkey
     (made / "signing.key.new").unlink()
     again = CliRunner().invoke(keys, ["rotate", "signing", "--yes", "--no-record"]).exception
     assert "is not trusted now" in str(again), "its successor would sign what nobody believes"
+
+
+def keys_without_a_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keys of ours, for a store that does not answer; gives their directory."""
+    run("init")
+    made = home / "keys"
+    nowhere = StoreSettings(bucket="b", endpoint_url="http://127.0.0.1:9")
+    reach(monkeypatch, nowhere, made / "signing.key", made / "trusted.keys")
+    return made
 
 
 def reach(monkeypatch: pytest.MonkeyPatch, store: StoreSettings, signing: Path, trusted: Path) -> None:
